@@ -1,0 +1,80 @@
+"""B-REC-13 and B-ADJ-6: the stabilized recurrence is judged by its defect, like the gated one (see there).
+
+Backward    grad z_t = dmixed_t * gate_t with a gate that is never 0, so dmixed_t (what is wanted before norm and
+            clip) is recovered from it; one reference step backwards through mix, norm and clip gives grad z_{t-1}.
+Layer norm  (x - mean) * r and x * r - mean * r are both admissible. The second rounds |x| r and |mean| r, so the
+            family floor 4 u (|x| + |mean|) r |weight| is added; backwards 4 u (|x| + |mean|) r^2 |mean(pull * dir)|.
+Clip        1-Lipschitz; where the errors do not decide whether it binds, its derivative is a set: both values
+            are inside the tolerance (RunningError.between).
+"""
+
+import numpy as np
+
+from mmrec.numerics.bounds import Question
+from mmrec.numerics.bounds.gated_recurrence import rows, states_before, wanted_by_later_steps
+from mmrec.numerics.judgement import Enclosure
+from mmrec.numerics.running_error import RunningError
+from mmrec.reference.gated_recurrence import gate_parameters_adjoint
+from mmrec.reference.normalization import inverse_deviation
+from mmrec.reference.numbers import mean, total
+from mmrec.reference.stabilized_recurrence import (
+    gate,
+    mix,
+    mix_adjoint,
+    stabilized_step,
+    stabilizer_adjoint,
+)
+
+
+def enclose(question: Question) -> dict[str, Enclosure]:
+    z, gate_z, gamma, W_h, b_h, weight, bias, h0 = question.exact()
+    norm, eps, limit = stabilizer(question)
+    h = rows(states_before(question))
+    step = stabilized_step(rows(z), rows(gate_z), rows(gamma), W_h, b_h, weight, bias, h, norm, eps, limit)
+    tolerance = step.error
+    if norm == "layer":
+        mixed = mix(rows(z), rows(gamma), gate(rows(gate_z), W_h, b_h, h), h)
+        floor, scale = layer_floor(mixed, eps)
+        tolerance = tolerance + floor * scale * np.abs(weight.value)
+    return {"result": Enclosure(step.value.reshape(z.shape), tolerance.reshape(z.shape))}
+
+
+def enclose_gradients(question: Question) -> dict[str, Enclosure]:
+    z, gate_z, gamma, W_h, b_h, weight, bias, h0 = question.exact()
+    norm, eps, limit = stabilizer(question)
+    h = states_before(question)
+
+    def recover(dz: RunningError, z, gate_z, gamma, h) -> RunningError:
+        dmixed = dz / gate(gate_z, W_h, b_h, h)
+        *_, wanted_earlier = mix_adjoint(z, gate_z, gamma, W_h, b_h, h, dmixed)
+        return wanted_earlier
+
+    wanted = rows(wanted_by_later_steps(question, recover, z, gate_z, gamma, h))
+    mixed = mix(rows(z), rows(gamma), gate(rows(gate_z), W_h, b_h, rows(h)), rows(h))
+    dmixed, dweight, dbias = stabilizer_adjoint(mixed, weight, bias, wanted, norm, eps, limit)
+    if norm == "layer":
+        floor, scale = layer_floor(mixed, eps)
+        pull = np.abs((dweight * weight).value).mean(axis=-1, keepdims=True)
+        dmixed = RunningError(dmixed.value, dmixed.error + floor * scale**2 * pull, question.model)
+        dweight = RunningError(dweight.value, dweight.error + floor * scale * np.abs(wanted.value), question.model)
+    dz, dgate, dgamma, dh = mix_adjoint(rows(z), rows(gate_z), rows(gamma), W_h, b_h, rows(h), dmixed)
+    grad_W, grad_b = gate_parameters_adjoint(dgate.reshape(*z.shape), h)
+    first = dh.reshape(*z.shape)[:, 0] if z.shape[1] else h0 * 0.0
+    gradients = {
+        "z": dz.reshape(*z.shape), "gate_z": dgate.reshape(*z.shape), "gamma": dgamma.reshape(*z.shape), "W_h": grad_W,
+        "b_h": grad_b, "norm_weight": total(dweight), "norm_bias": total(dbias), "h0": first,
+    }
+    return {name: Enclosure(number.value, number.error) for name, number in gradients.items()}
+
+
+def stabilizer(question: Question) -> tuple[str, float, float]:
+    """Norm, eps and clip as the call gave them, or their defaults."""
+    options = question.options
+    return options.get("norm", "rms"), options.get("eps", 1e-6), options.get("clip", 100.0)
+
+
+def layer_floor(mixed: RunningError, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """(4 u (|x| + |mean|), 1 / deviation) of the state before the layer norm."""
+    middle = mean(mixed)
+    scale = inverse_deviation(mixed - middle, eps)
+    return 4 * mixed.model.u * (np.abs(mixed.value) + np.abs(middle.value)), scale.value + scale.error

@@ -1,0 +1,54 @@
+"""From an enclosure to a verdict on numbers: the share of its error budget that an output uses.
+
+``budget = distance(output, exact) / tolerance``, element by element; above 1 the output is out of bound. For a
+storage format narrower than the arithmetic the distance is measured to the *preimage* of the output under
+rounding: rounding is monotone, so the legal outputs are exactly the roundings of legal arithmetic results, and
+no half ulp needs to be added to the tolerance.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmrec.numerics.formats import Format
+
+REFERENCE_SLACK = 2.0**-28  # the float64 reference obeys the same bound with u = 2^-53: 2^-29 of a float32 tolerance
+REFERENCE_FLOOR = 2.0**-50  # its last bits, where the tolerance itself is zero
+
+
+@dataclass(frozen=True)
+class Enclosure:
+    """The exact value (as the reference has it) and how far an admissible implementation may be off."""
+
+    value: np.ndarray
+    tolerance: np.ndarray
+
+
+def budget(output: np.ndarray, enclosure: Enclosure, storage: Format, arithmetic: Format) -> np.ndarray:
+    """The share of its tolerance each element of ``output`` uses; infinite where no tolerance could excuse it."""
+    output = np.asarray(output, np.float64)
+    value = np.asarray(enclosure.value, np.float64)
+    tolerance = enclosure.tolerance * (1 + REFERENCE_SLACK)
+    if arithmetic.precision < 53:  # float64 kernels are judged by tolerances that contain the reference's own error
+        tolerance = tolerance + np.abs(value) * REFERENCE_FLOOR
+    with np.errstate(all="ignore"):
+        distance = np.abs(output - value)
+        if storage.precision < arithmetic.precision:
+            distance = distance_to_preimage(output, value, storage)
+        used = np.where(distance == 0, 0.0, distance / tolerance)
+        same_class = (np.isnan(output) & np.isnan(value)) | (output == value)
+        overflow = np.isinf(output) & (np.sign(output) * value + tolerance >= storage.largest)
+    used = np.where(np.isfinite(output), used, np.where(same_class | overflow, 0.0, np.inf))
+    return np.where(np.isnan(used), np.inf, used)
+
+
+def distance_to_preimage(output: np.ndarray, value: np.ndarray, storage: Format) -> np.ndarray:
+    """How far ``value`` is from the interval of numbers that round to ``output`` in the storage format."""
+    gap = storage.spacing(output)
+    mantissa, _ = np.frexp(np.abs(output))
+    at_power_of_two = (mantissa == 0.5) & (np.abs(output) > storage.tiny)
+    outward = np.abs(output) + gap / 2
+    inward = np.abs(output) - np.where(at_power_of_two, gap / 4, gap / 2)
+    along = np.where(output < 0, -1.0, 1.0) * value
+    around_zero = np.maximum(np.abs(value) - gap / 2, 0.0)
+    return np.where(output == 0, around_zero, np.maximum(np.maximum(inward - along, along - outward), 0.0))
