@@ -1,1 +1,2 @@
-"""Placeholder docstring."""
+"""Report."""
+def write_report(document, path): path.write_text("")

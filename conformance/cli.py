@@ -1,0 +1,222 @@
+"""The command line: judge kernels, read the spec, draw and compare results."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from mmrec.conformance.plugin import PROFILES
+
+app = typer.Typer(help="Judge sequence-model kernels against an executable specification.", no_args_is_help=True,
+                  add_completion=False, rich_markup_mode=None)  # fmt: skip
+spec_app = typer.Typer(help="Read the specification.", no_args_is_help=True)
+app.add_typer(spec_app, name="spec")
+
+WRONG_CALL = 2  # exit code; 0 conforms, 1 does not
+RESULT = Path("results/result.json")
+
+
+def main() -> None:
+    """Entry point of the console script `mmrec`."""
+    app()
+
+
+def refuse(message: str) -> typer.Exit:
+    """Say in one line what is wrong with the call; exit code 2."""
+    Console(stderr=True, soft_wrap=True).print(Text(f"mmrec: {message}"))
+    return typer.Exit(WRONG_CALL)
+
+
+# ---- judging --------------------------------------------------------------------------------
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def verify(
+    subject: Annotated[list[str], typer.Argument(help="torch, triton, jax, a .py file or a module; then pytest arguments after --")],
+    profile: Annotated[str, typer.Option(help="how hard: quick (under a minute), gate, full")] = "gate",
+    op: Annotated[list[str] | None, typer.Option(help="only this op (repeatable)")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="only this dtype (repeatable)")] = None,
+    seed: Annotated[int, typer.Option(help="seed of everything drawn")] = 0,
+    replay: Annotated[str, typer.Option(help="only this case, as a failure printed it")] = "",
+    time_limit: Annotated[float, typer.Option(help="seconds one call may take")] = 60.0,
+    out: Annotated[Path, typer.Option(help="folder for result.json and report.html")] = RESULT.parent,
+    jobs: Annotated[str, typer.Option(help="processes that judge side by side: a number or auto")] = "auto",
+) -> None:
+    """Judge subjects; exit 0 when all conform, 1 when one does not, 2 when the call is wrong."""
+    import pytest
+
+    from mmrec.conformance.cases import Case
+    from mmrec.conformance.ops import all_ops
+    from mmrec.conformance.subjects import SubjectError
+    from mmrec.conformance.worker import Worker
+    from mmrec.numerics.formats import FORMATS
+
+    for name, given, accepted in (("--profile", [profile], PROFILES), ("--op", op or [], all_ops()),
+                                  ("--dtype", dtype or [], FORMATS)):  # fmt: skip
+        for value in given:
+            if value not in accepted:
+                raise refuse(f"{name}: {value!r} is not one of {', '.join(accepted)}")
+    subjects = [s for s in subject if not s.startswith("-")]
+    pytest_arguments = [s for s in subject if s.startswith("-")]
+    try:
+        if replay:
+            Case.parse(replay)
+        for given in subjects:
+            Worker(given).close()  # loads it in a process of its own: what is wrong with it is said before any test
+    except (SubjectError, ValueError) as error:
+        raise refuse(str(error)) from None
+    arguments = ["--pyargs", "mmrec.conformance", "-q", "--no-header", "-p", "no:cacheprovider", "--import-mode=importlib",
+                 "--disable-warnings", "-r", "", f"--mmrec-profile={profile}", f"--mmrec-seed={seed}",
+                 f"--mmrec-result={out}", f"--mmrec-time-limit={time_limit:g}"]  # fmt: skip
+    arguments += [f"--mmrec-subject={given}" for given in subjects]
+    arguments += [f"--mmrec-op={name}" for name in op or []] + [f"--mmrec-dtype={name}" for name in dtype or []]
+    arguments += [f"--mmrec-replay={replay}", "-n", "0"] if replay else ["-n", jobs, "--dist", "loadgroup"]
+    code = pytest.main(arguments + pytest_arguments)
+    raise typer.Exit({0: 0, 1: 1}.get(int(code), WRONG_CALL))
+
+
+@app.command()
+def calibrate(
+    stride: Annotated[int, typer.Option(help="look at every n-th float32; 1 is all of them")] = 0,
+) -> None:
+    """Measure this machine's elementary functions against the error model; exit 1 when an assumption does not hold."""
+    from mmrec.conformance import calibrate as calibration
+
+    measurements = calibration.calibrate(**({"stride": stride} if stride else {}))
+    raise typer.Exit(0 if calibration.print_calibration(measurements) else 1)
+
+
+# ---- results --------------------------------------------------------------------------------
+
+
+@app.command()
+def report(
+    result: Annotated[Path, typer.Argument(help="a result.json")] = RESULT,
+    out: Annotated[Path | None, typer.Option(help="where the page goes; beside the result by default")] = None,
+) -> None:
+    """Draw the HTML report of a result file and print its table."""
+    from mmrec.conformance.report import write_report
+    from mmrec.conformance.summary import print_conclusion, print_table
+
+    document = load_result(result)
+    path = out or result.with_name("report.html")
+    write_report(document, path)
+    console = Console()
+    print_table(document, console)
+    print_conclusion(document, console)
+    console.print(f"report  {path}")
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="the result.json before")],
+    new: Annotated[Path, typer.Argument(help="the result.json after")],
+) -> None:
+    """Compare two result files; exit 1 when something that conformed does not any more."""
+    from mmrec.conformance.report.difference import print_difference
+
+    raise typer.Exit(1 if print_difference(load_result(old), load_result(new)) else 0)
+
+
+def load_result(path: Path) -> dict[str, Any]:
+    from mmrec.conformance.result import read
+
+    try:
+        return read(path)
+    except ValueError as error:
+        raise refuse(str(error)) from None
+
+
+# ---- the spec -------------------------------------------------------------------------------
+
+
+@spec_app.command("list")
+def spec_list(
+    chapter: Annotated[str, typer.Option(help="only this chapter")] = "",
+    kind: Annotated[str, typer.Option(help="only normative, reference or note")] = "",
+) -> None:
+    """Every clause, a line each."""
+    from mmrec.spec import clauses
+
+    found = clauses()
+    for name, given, accepted in (("--chapter", chapter, {c.chapter for c in found.values()}),
+                                  ("--kind", kind, {c.kind for c in found.values()})):  # fmt: skip
+        if given and given not in accepted:
+            raise refuse(f"{name}: {given!r} is not one of {', '.join(sorted(accepted))}")
+    table = Table("clause", "kind", "chapter", "op", "title", show_edge=False, pad_edge=False)
+    for clause in found.values():
+        if chapter in ("", clause.chapter) and kind in ("", clause.kind):
+            table.add_row(clause.id, clause.kind, clause.chapter, clause.op or "", clause.title)
+    Console().print(table)
+
+
+@spec_app.command("show")
+def spec_show(
+    clause: Annotated[str, typer.Argument(help="an id, such as REC-1, or an item of the ledger")],
+    result: Annotated[Path, typer.Option(help="a result.json, for where each subject stands")] = RESULT,
+) -> None:
+    """A clause: its text, the reference that is it, its bound, what shows it, and where each subject stands."""
+    from mmrec import spec
+    from mmrec.conformance.traceability import trace
+
+    console = Console()
+    if clause not in spec.clauses():
+        items = {**spec.ledger(), **spec.contradictions()}
+        if clause not in items:
+            raise refuse(f"{clause!r} is neither a clause nor an item of the ledger; `mmrec spec list` shows the clauses")
+        console.print(Text(f"{clause}: {items[clause].statement}"))
+        console.print(Text(f"status: {spec.coverage()[clause]}", "bold"))
+        return
+    found = trace(clause)
+    console.print(Text(f"{clause} {found.clause.title}   [{found.clause.kind}, {found.clause.chapter}]", "bold"))
+    console.print(Markdown(found.clause.text))
+    for name, source in found.reference.items():
+        console.rule(name, align="left")
+        console.print(Syntax(source, "python", background_color="default", word_wrap=True))
+    for name, derivation in found.bounds.items():
+        console.rule(f"bound of {name}", align="left")
+        console.print(Text(derivation.strip()))
+    console.rule("shown by", align="left")
+    for line in found.checks + found.tests:
+        console.print(Text(f"  {line}"))
+    if not result.exists():
+        console.print(Text(f"no {result}: run `mmrec verify` to see where each subject stands", "dim"))
+        return
+    console.rule(f"where each subject stands ({result})", align="left")
+    from mmrec.conformance.summary import cell_text
+
+    document = load_result(result)
+    for subject in document["subjects"]:
+        cell = [r for r in document["records"] if r["subject"] == subject and clause in r["clauses"]]
+        console.print(Text.assemble(f"  {subject}: ", cell_text(cell)))
+
+
+@spec_app.command("coverage")
+def spec_coverage(
+    show_open: Annotated[bool, typer.Option("--open", help="list every open item with its planned chapter")] = False,
+) -> None:
+    """How much of the ledger the chapters answer, area by area; nothing is left out."""
+    from mmrec import spec
+
+    status = spec.coverage()
+    areas: dict[str, list[str]] = {}
+    for item in [*spec.ledger(), *spec.contradictions()]:
+        areas.setdefault(item.rpartition("-")[0], []).append(status[item])
+    table = Table("area", "items", "clauses", "covered", "open", show_edge=False, pad_edge=False)
+    for area, states in areas.items():
+        counts = [sum(s == "clause" for s in states), sum(s.startswith("covered") for s in states),
+                  sum(s.startswith("open") for s in states)]  # fmt: skip
+        table.add_row(area, str(len(states)), *map(str, counts))
+    console = Console()
+    console.print(table)
+    answered = sum(not s.startswith("open") for s in status.values())
+    console.print(f"{answered} of {len(status)} items answered, {len(status) - answered} open for later chapters")
+    if show_open:
+        for item, state in status.items():
+            if state.startswith("open"):
+                console.print(f"  {item}: {state}")

@@ -1,0 +1,47 @@
+"""JAX subjects: immutable arrays without strides, gradients by jax.vjp.
+
+JAX offers no way to poison uninitialised buffers or to lay memory out; those checks are void here, and the result
+file says so through the framework's name.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+DIFFERENTIABLE = True
+
+
+def prepare() -> None:
+    jax.config.update("jax_enable_x64", True)  # float64 arrays exist only in this mode
+
+
+def make(values: np.ndarray, dtype: str, layout: str, batched: bool, device: str | None) -> jax.Array:
+    return jnp.asarray(np.asarray(values), dtype=dtype)
+
+
+def refill(array: jax.Array, values: np.ndarray) -> jax.Array:
+    return jnp.asarray(np.asarray(values), dtype=array.dtype)
+
+
+def call(function: Callable, arrays: dict[str, jax.Array], options: dict[str, Any]) -> Any:
+    return jax.block_until_ready(function(*arrays.values(), **options))
+
+
+def gradients(
+    function: Callable, arrays: dict[str, jax.Array], options: dict[str, Any], g: jax.Array
+) -> tuple[Any, dict[str, Any]]:
+    result, pull_back = jax.vjp(lambda *args: function(*args, **options), *arrays.values())
+    return jax.block_until_ready(result), dict(zip(arrays, pull_back(g), strict=True))
+
+
+def read(array: Any) -> tuple[np.ndarray, str]:
+    if not isinstance(array, jax.Array):
+        raise TypeError(f"returned {type(array).__name__}, expected jax.Array")
+    return np.asarray(array).astype(np.float64), array.dtype.name
+
+
+def shares_memory(one: jax.Array, other: jax.Array) -> bool:
+    return False  # arrays cannot be written to, so sharing cannot be seen

@@ -1,0 +1,79 @@
+"""stabilized_recurrence (REC-J): convex mix, decay, norm and clip inside the loop."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mmrec.conformance.cases import Case
+from mmrec.conformance.judge import Trial, identical
+from mmrec.conformance.ops import Arrays, Op, Property, Sizes
+from mmrec.conformance.ops._regimes import gate_weights, normal, recurrence_regimes
+from mmrec.conformance.properties import SEQUENTIAL, with_inputs
+from mmrec.conformance.verdicts import Finding, Verdict
+from mmrec.numerics.bounds import stabilized_recurrence as bound
+from mmrec.reference.stabilized_recurrence import stabilized_recurrence, stabilized_recurrence_adjoint
+
+
+def _arrays(rng: np.random.Generator, sizes: Sizes, gamma: np.ndarray, weight_scale: float, input_scale: float) -> Arrays:
+    return {
+        "z": input_scale * normal(rng, sizes.shape("BTD")),
+        "gate_z": normal(rng, sizes.shape("BTD")),
+        "gamma": gamma,
+        "W_h": gate_weights(rng, sizes, weight_scale),
+        "b_h": 0.5 * normal(rng, sizes.shape("D")) * (weight_scale > 0),
+        "norm_weight": 1 + 0.3 * normal(rng, sizes.shape("D")),
+        "norm_bias": 0.3 * normal(rng, sizes.shape("D")),
+        "h0": normal(rng, sizes.shape("BD")),
+    }
+
+
+def the_state_never_leaves_the_clip(trial: Trial, case: Case) -> Iterator[Finding]:
+    """|h| <= clip for inputs of any size."""
+    inputs = case.inputs()
+    inputs["z"] = case.storage.round(inputs["z"] * 1000)
+    answer = trial.ask(case, inputs)
+    finding = trial.misbehaviour(case, inputs, answer)
+    if finding is None:
+        limit = dict(case.options)["clip"]
+        finding = Finding(Verdict.CONFORMS, case=str(case), where="result")
+        reached = float(np.max(np.abs(answer.result)))
+        if not reached <= limit:
+            finding.verdict, finding.budget = Verdict.OUT_OF_BOUND, np.inf
+            finding.message = f"the state reaches {reached:.9g}, outside the clip {limit:g}"
+    yield finding
+
+
+def a_shut_or_open_gate_is_exact(trial: Trial, case: Case) -> Iterator[Finding]:
+    """Logits of -8192 keep the state, +8192 take the input, bit for bit (gamma = 0, no norm)."""
+    plain = Case(case.op, case.dtype, case.regime, case.sizes, case.seed, case.layout, (("norm", "none"), ("eps", 1e-6), ("clip", 100.0)))
+    for logit in (-8192.0, 8192.0):
+        inputs = with_inputs(case.inputs(), gate_z=logit, gamma=0.0)
+        answer = trial.ask(plain, inputs)
+        wrong = trial.misbehaviour(plain, inputs, answer)
+        kept = np.broadcast_to(inputs["h0"][:, None], inputs["z"].shape) if logit < 0 else inputs["z"]
+        yield wrong or identical(plain, "result", answer.result, kept)
+
+
+OP = Op(
+    name="stabilized_recurrence",
+    clauses=("REC-10", "REC-11", "REC-12", "REC-13", "REC-14", "REC-15", "REC-16"),
+    adjoint_clauses=("ADJ-6", "ADJ-8"),
+    arguments={
+        "z": "BTD", "gate_z": "BTD", "gamma": "BTD", "W_h": "DD", "b_h": "D",
+        "norm_weight": "D", "norm_bias": "D", "h0": "BD",
+    },  # fmt: skip
+    reference=stabilized_recurrence,
+    adjoint=stabilized_recurrence_adjoint,
+    bound=bound,
+    regimes=recurrence_regimes(_arrays),
+    options={"norm": ("rms", "layer", "none"), "eps": (1e-6, 1e-3), "clip": (100.0, 1.5)},
+    properties=(
+        *SEQUENTIAL,
+        Property("REC-15", "the state never leaves the clip", the_state_never_leaves_the_clip),
+        Property("REC-19", "a shut or open gate is exact", a_shut_or_open_gate_is_exact, ("no_gate_weight",)),
+    ),
+    carry="h0",
+    judged_by_defect=True,
+    domains={"gamma": (0.0, 1.0)},
+    benchmark_bytes="4N",
+)

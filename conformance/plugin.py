@@ -1,0 +1,148 @@
+"""The pytest plugin: whom to judge, how hard, and what comes out.
+
+It parametrizes every conformance test over subjects, ops and dtypes, keeps each subject in a process of its own,
+collects one record per test (across pytest-xdist's workers), and at the end writes ``result.json`` and the HTML
+report and prints the table. Without ``--mmrec-subject`` it does nothing to other people's test runs.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROFILES = ("quick", "gate", "full")
+RECORD = "mmrec_record"  # the key of a test's record among pytest's user properties
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("mmrec", "conformance of sequence-model kernels")
+    group.addoption("--mmrec-subject", action="append", default=[], metavar="NAME|FILE|MODULE",
+                    help="whom to judge: torch, triton, jax, a .py file or a module; may be given several times")  # fmt: skip
+    group.addoption("--mmrec-profile", choices=PROFILES, default="gate", help="how hard (default: gate)")
+    group.addoption("--mmrec-seed", type=int, default=0, help="seed of everything drawn (default: 0)")
+    group.addoption("--mmrec-op", action="append", default=[], metavar="OP", help="only these ops")
+    group.addoption("--mmrec-dtype", action="append", default=[], metavar="DTYPE", help="only these dtypes")
+    group.addoption("--mmrec-replay", metavar="CASE", help="only this case, as a failure printed it")
+    group.addoption("--mmrec-result", default="results", metavar="DIR", help="where result.json and report.html go")
+    group.addoption("--mmrec-time-limit", type=float, default=60.0, metavar="S", help="seconds one call may take")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "conformance(kind): one test of every subject, op and dtype; kind says which")
+    if config.option.mmrec_subject:
+        config.pluginmanager.register(Session(config), "mmrec-session")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Without a subject there is nothing to examine; with one, the session parametrizes."""
+    if metafunc.definition.get_closest_marker("conformance") and not metafunc.config.option.mmrec_subject:
+        metafunc.parametrize("question", [])
+
+
+class Session:
+    """One judging run: parametrization, subjects, records, summary."""
+
+    def __init__(self, config: pytest.Config):
+        self.config = config
+        self.records: list[dict[str, Any]] = []
+        self.started = time.time()
+        self.workers: dict[str, Any] = {}
+        self.dead: dict[tuple[str, str], Any] = {}  # (subject, op) that crashed or hung is not called again
+
+    # ---- whom and what ------------------------------------------------------------------
+    @property
+    def chosen_ops(self) -> list[str]:
+        from mmrec.conformance.ops import all_ops
+
+        replay = self.config.option.mmrec_replay
+        return [replay.split("/")[0]] if replay else self.config.option.mmrec_op or list(all_ops())
+
+    @property
+    def chosen_dtypes(self) -> list[str]:
+        from mmrec.numerics.formats import FORMATS
+
+        replay = self.config.option.mmrec_replay
+        return [replay.split("/")[1]] if replay else self.config.option.mmrec_dtype or list(FORMATS)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        marker = metafunc.definition.get_closest_marker("conformance")
+        if marker is None:
+            return
+        from mmrec.conformance.ops import all_ops
+
+        rows, ids = [], []
+        for subject in self.config.option.mmrec_subject:
+            for op in (all_ops()[name] for name in self.chosen_ops):
+                parts = op.properties if marker.args == ("property",) else (None,)
+                for part in parts:
+                    for dtype in self.chosen_dtypes:
+                        rows.append(pytest.param((subject, op.name, dtype, part),
+                                                 marks=pytest.mark.xdist_group(f"{subject}-{op.name}")))  # fmt: skip
+                        ids.append("-".join([Path(subject).stem, op.name, *([part.name] if part else []), dtype]))
+        metafunc.parametrize("question", rows, ids=ids)
+
+    # ---- subjects -----------------------------------------------------------------------
+    def worker(self, given: str) -> Any:
+        from mmrec.conformance.worker import Worker
+
+        if given not in self.workers:
+            self.workers[given] = Worker(given, self.config.option.mmrec_time_limit)
+        return self.workers[given]
+
+    def pytest_sessionfinish(self) -> None:
+        for worker in self.workers.values():
+            worker.close()
+
+    # ---- records ------------------------------------------------------------------------
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "teardown":  # the examination's fixture has closed its record by then
+            self.records += [json.loads(value) for name, value in report.user_properties if name == RECORD]
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Write the result file and the report, print the table, say where they are."""
+        if hasattr(self.config, "workerinput") or not self.records:
+            return
+        from rich.console import Console
+
+        from mmrec.conformance import result
+        from mmrec.conformance.experiments import run_all
+        from mmrec.conformance.report import write_report
+        from mmrec.conformance.summary import print_conclusion, print_table
+
+        option = self.config.option
+        experiments = [] if option.mmrec_replay else run_all(option.mmrec_profile)
+        document = result.build(self.records, profile=option.mmrec_profile, seed=option.mmrec_seed,
+                                seconds=time.time() - self.started, experiments=experiments)  # fmt: skip
+        folder = Path(option.mmrec_result)
+        result.save(document, folder / "result.json")
+        write_report(document, folder / "report.html")
+        console = Console()
+        console.print()
+        print_table(document, console)
+        print_conclusion(document, console)
+        console.print(f"result  {folder / 'result.json'}\nreport  {folder / 'report.html'}")
+
+
+@pytest.fixture
+def session(request: pytest.FixtureRequest) -> Session:
+    found = request.config.pluginmanager.get_plugin("mmrec-session")
+    if found is None:
+        pytest.skip("no subject given: run `mmrec verify` or pass --mmrec-subject")
+    return found
+
+
+@pytest.fixture
+def examination(request: pytest.FixtureRequest, session: Session, question: Any) -> Iterator[Any]:
+    """What a conformance test works with: an Examination of one subject, op and dtype."""
+    from mmrec.conformance.examination import Examination
+
+    subject, op, dtype, part = question
+    examined = Examination(session, request.node, subject, op, dtype, part)
+    yield examined
+    examined.record.seconds = round(time.perf_counter() - examined.began, 3)
+    request.node.user_properties.append((RECORD, json.dumps(asdict(examined.record))))

@@ -1,0 +1,100 @@
+"""Subjects: whatever implements some ops. Loading one, checking its dictionary, saying clearly what is wrong with it."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mmrec.conformance.frameworks import framework
+from mmrec.conformance.ops import all_ops
+
+BUILT_IN = {name: f"mmrec.impls.{name}_ops" for name in ("torch", "triton", "jax")}
+KEYS = ("name", "framework", "device", "ops", "declares", "checked", "model")
+
+
+class SubjectError(Exception):
+    """The subject cannot be judged as given; the message names the thing and what is accepted."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A loaded subject."""
+
+    name: str
+    framework: str
+    ops: Mapping[str, Callable]
+    device: str | None = None
+    declares: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    checked: Callable[[], AbstractContextManager] | None = None  # the backend's mode that validates value domains
+
+
+def load(given: str) -> Subject:
+    """The subject of a built-in's name, a Python file, or a module; SubjectError when it is none."""
+    module = _import(given)
+    if not hasattr(module, "SUBJECT"):
+        raise SubjectError(f"{given}: has no SUBJECT; expected a dictionary with name, framework and ops")
+    return from_dictionary(module.SUBJECT, given)
+
+
+def from_dictionary(entries: Any, given: str) -> Subject:
+    """Check the dictionary of a subject, entry by entry."""
+    if not isinstance(entries, dict):
+        raise SubjectError(f"{given}: SUBJECT is a {type(entries).__name__}, expected a dictionary")
+    for key in entries:
+        if key not in KEYS:
+            raise SubjectError(f"{given}: SUBJECT has an unknown key {key!r}, expected some of {', '.join(KEYS)}")
+    for key in ("name", "framework", "ops"):
+        if key not in entries:
+            raise SubjectError(f'{given}: SUBJECT has no "{key}"; name, framework and ops are required')
+    try:
+        framework(entries["framework"])
+    except ValueError as error:
+        raise SubjectError(f"{given}: {error}") from None
+    except ImportError as error:
+        raise SubjectError(f"{given}: framework {entries['framework']!r} cannot be imported: {error}") from None
+    ops = entries["ops"]
+    if not isinstance(ops, dict) or not ops:
+        raise SubjectError(f'{given}: SUBJECT["ops"] must be a dictionary of at least one op, name to function')
+    for name, function in ops.items():
+        if name not in all_ops():
+            raise SubjectError(f'{given}: SUBJECT["ops"] has an unknown op {name!r}, expected some of {", ".join(all_ops())}')
+        if not callable(function):
+            raise SubjectError(f'{given}: SUBJECT["ops"]["{name}"] is a {type(function).__name__}, expected a function')
+    for name in entries.get("declares", {}):
+        if name not in all_ops():
+            raise SubjectError(f'{given}: SUBJECT["declares"] speaks of an unknown op {name!r}')
+    return Subject(str(entries["name"]), entries["framework"], ops, entries.get("device"),
+                   entries.get("declares", {}), entries.get("checked"))  # fmt: skip
+
+
+def _import(given: str) -> ModuleType:
+    if given in BUILT_IN:
+        given = BUILT_IN[given]
+    path = Path(given)
+    if path.suffix == ".py" or "/" in given:
+        if not path.is_file():
+            raise SubjectError(f"{given}: no such file; expected a built-in ({', '.join(BUILT_IN)}), a .py file or a module")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module  # dataclasses and pickles of the subject look themselves up
+        sys.path.insert(0, str(path.resolve().parent))  # its neighbours, as when it is run as a script
+        return _executed(given, lambda: (spec.loader.exec_module(module), module)[1])
+    return _executed(given, lambda: importlib.import_module(given))
+
+
+def _executed(given: str, run: Callable[[], ModuleType]) -> ModuleType:
+    try:
+        return run()
+    except ModuleNotFoundError as error:
+        if error.name and given.startswith(error.name):
+            accepted = f"a built-in ({', '.join(BUILT_IN)}), a .py file or a module"
+            raise SubjectError(f"{given}: no such module; expected {accepted}") from None
+        raise SubjectError(f"{given}: cannot be imported: {error}") from None
+    except Exception as error:
+        raise SubjectError(f"{given}: cannot be imported: {type(error).__name__}: {error}") from None

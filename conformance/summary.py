@@ -1,0 +1,85 @@
+"""The table in the terminal: clauses by subject, with the share of the error budget used. Drawn from a result document."""
+
+from collections import defaultdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mmrec.conformance.result import number
+
+Cell = list[dict[str, Any]]  # the records of one row of clauses and one subject
+
+
+def rows_of(document: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Cell]]:
+    """Records by the clauses they show, then by subject, in the order of the spec's chapters."""
+    rows: dict[tuple[str, ...], dict[str, Cell]] = defaultdict(lambda: defaultdict(list))
+    for record in document["records"]:
+        rows[tuple(record["clauses"])][record["subject"]].append(record)
+    order = {clause: place for place, clause in enumerate(document["clauses"])}
+    return dict(sorted(rows.items(), key=lambda row: [order.get(clause, len(order)) for clause in row[0]]))
+
+
+def worst_of(cell: Cell) -> dict[str, Any] | None:
+    """The record that decides a cell: a failure before any budget, and the largest budget otherwise."""
+    judged = [record for record in cell if not record["left_out"]]
+    return max(judged, key=lambda r: (severity(r["verdict"]), number(r["budget"])), default=None)
+
+
+def severity(verdict: str) -> int:
+    return {"NOT_IMPLEMENTED": 0, "CONFORMS": 1, "WAIVED": 2}.get(verdict, 3)
+
+
+def title_of(document: dict[str, Any], clauses: tuple[str, ...]) -> str:
+    return document["clauses"].get(clauses[0], {}).get("title", "") if clauses else ""
+
+
+def label_of(clauses: tuple[str, ...]) -> str:
+    """REC-10, REC-11, REC-12 as REC-10..12."""
+    if len(clauses) > 2 and len({clause.rpartition("-")[0] for clause in clauses}) == 1:
+        return f"{clauses[0]}..{clauses[-1].rpartition('-')[2]}"
+    return ", ".join(clauses)
+
+
+def print_table(document: dict[str, Any], console: Console) -> None:
+    table = Table(title=f"Error budget used, by clause and subject (profile {document['profile']}, seed {document['seed']})",
+                  title_justify="left", show_edge=False, pad_edge=False)  # fmt: skip
+    table.add_column("clause", no_wrap=True)
+    table.add_column("what it says", overflow="ellipsis", no_wrap=True, max_width=42)
+    for subject in document["subjects"]:
+        table.add_column(subject, justify="right", no_wrap=True)
+    for clauses, by_subject in rows_of(document).items():
+        cells = [cell_text(by_subject.get(subject, [])) for subject in document["subjects"]]
+        table.add_row(label_of(clauses), title_of(document, clauses), *cells)
+    console.print(table)
+
+
+def cell_text(cell: Cell) -> Text:
+    worst = worst_of(cell)
+    if worst is None:
+        return Text("not run" if cell else "", style="dim")
+    if worst["verdict"] == "NOT_IMPLEMENTED":
+        return Text("-", style="dim")
+    if worst["verdict"] != "CONFORMS":
+        return Text(f"{worst['verdict']} {worst['dtype']}", style="bold red")
+    return Text(f"ok {100 * number(worst['budget']):3.0f} %", style="green")
+
+
+def print_conclusion(document: dict[str, Any], console: Console) -> None:
+    """One line a subject: how many checks, how many examples, what failed."""
+    for subject in document["subjects"]:
+        records = [r for r in document["records"] if r["subject"] == subject]
+        judged = [r for r in records if not r["left_out"] and r["verdict"] != "NOT_IMPLEMENTED"]
+        failed = [r for r in judged if r["verdict"] not in ("CONFORMS", "WAIVED")]
+        examples = sum(r["examples"] for r in judged)
+        missing = sorted({r["op"] for r in records if r["verdict"] == "NOT_IMPLEMENTED"})
+        left_out = sorted({r["left_out"] for r in records if r["left_out"]})
+        verdict = Text("conforms", "bold green") if judged and not failed else Text("does not conform", "bold red")
+        if not judged:
+            verdict = Text("was not judged", "bold red")
+        console.print(Text.assemble(f"{subject} ", verdict, f": {len(judged) - len(failed)} of {len(judged)} checks, {examples} examples"))
+        if missing:
+            console.print(f"  not implemented: {', '.join(missing)}", style="dim")
+        for reason in left_out:
+            console.print(f"  not run: {sum(r['left_out'] == reason for r in records)} checks: {reason}", style="dim")

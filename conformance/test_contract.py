@@ -1,0 +1,160 @@
+"""Does an op behave as the contract says beside its numbers: empty input, fresh answers, clear refusals?"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mmrec.conformance.cases import LAYOUTS, Case
+from mmrec.conformance.judge import identical
+from mmrec.conformance.ops import Sizes
+from mmrec.conformance.verdicts import Finding, Verdict
+
+
+def plain_case(examination, **sizes):
+    """The op's first regime, default options, a few steps."""
+    op = examination.op
+    options = tuple((name, choices[0]) for name, choices in op.options.items())
+    return Case(op.name, examination.dtype, next(iter(op.regimes)), Sizes(**{"B": 2, "T": 5, "D": 3, **sizes}), 3,
+                options=options)  # fmt: skip
+
+
+@pytest.mark.conformance("contract")
+def test_a_call_returns_its_own_array_and_leaves_its_inputs_alone(examination):
+    """Shape, format, inputs untouched, no view, the same bits twice: looked at in every call, shown here in all layouts."""
+    examination.demand("CONV-1", "CONV-2", "CONV-7", "CONV-8")
+
+    def examine(case):
+        inputs = case.inputs()
+        g = case.cotangent() if examination.profile.differentiable else None
+        answer = examination.trial.ask(case, inputs, g)
+        yield examination.trial.misbehaviour(case, inputs, answer) or Finding(Verdict.CONFORMS, case=str(case))
+
+    sizes = (Sizes(1, 1, 1), Sizes(2, 5, 3), Sizes(3, 17, 2))
+    case = plain_case(examination)
+    examination.examine(examine, [replace(case, sizes=s, layout=layout) for s in sizes for layout in LAYOUTS])
+    examination.conclude()
+
+
+@pytest.mark.conformance("contract")
+def test_no_steps_give_an_empty_result_and_no_gradient(examination):
+    examination.demand("CONV-5")
+
+    def examine(case):
+        inputs, g = case.inputs(), case.cotangent()
+        if not examination.profile.differentiable:
+            yield examination.trial.judge_values(case, inputs, examination.trial.ask(case, inputs))
+            return
+        answer = examination.trial.ask(case, inputs, g)
+        wrong = examination.trial.misbehaviour(case, inputs, answer)
+        if wrong is not None:
+            yield wrong
+            return
+        for name, gradient in answer.gradients.items():
+            yield identical(case, f"gradient of {name}", gradient, np.zeros(()))
+
+    examination.examine(examine, [plain_case(examination, T=0)])
+    examination.conclude()
+
+
+@pytest.mark.conformance("contract")
+def test_new_values_in_the_same_buffers_give_new_results(examination):
+    """An answer remembered by address, shape or call count is caught here."""
+    examination.demand("CONV-16")
+
+    def examine(case):
+        inputs, others = case.inputs(), replace(case, seed=case.seed + 1).inputs()
+        answer = examination.trial.ask(case, inputs, refill=others)
+        yield examination.trial.judge_values(case, inputs, answer)
+        answer.result = answer.refilled
+        yield examination.trial.judge_values(replace(case, seed=case.seed + 1), others, answer)
+
+    examination.examine(examine, [plain_case(examination), plain_case(examination, T=17)])
+    examination.conclude()
+
+
+@pytest.mark.conformance("contract")
+def test_bad_input_is_refused_by_the_name_of_the_argument(examination):
+    examination.demand("CONV-9")
+
+    def examine(case):
+        inputs = case.inputs()
+        for name, letters in examination.op.arguments.items():
+            wrong_rank = {**inputs, name: inputs[name][..., None]}
+            yield refused(examination, case, wrong_rank, name, "one axis too many")
+            yield refused(examination, case, inputs, name, "integers", dtypes={name: "int32"})
+            other_dtype = "float64" if case.dtype != "float64" else "float32"
+            yield refused(examination, case, inputs, name, "another dtype", dtypes={name: other_dtype})
+            for axis, letter in enumerate(letters):
+                if sum(letter in other for other in examination.op.arguments.values()) > 1 or letters.count(letter) > 1:
+                    longer = np.concatenate([inputs[name], inputs[name].take([0], axis)], axis)
+                    yield refused(examination, case, {**inputs, name: longer}, None, f"{name} one longer along {letter}")
+
+    examination.examine(examine, [plain_case(examination)])
+    examination.conclude()
+
+
+def refused(examination, case, inputs, name, fault, **more):
+    """A finding that conforms when the call raised ValueError or TypeError naming the argument."""
+    answer = examination.trial.ask(case, inputs, **more)
+    accepted = answer.failure is Verdict.RAISED and answer.exception in ("ValueError", "TypeError")
+    names = [name] if name else list(examination.op.arguments)
+    if accepted and any(argument in answer.message for argument in names):
+        return Finding(Verdict.CONFORMS, case=str(case))
+    if answer.failure in (Verdict.CRASHED, Verdict.TIMED_OUT):
+        return Finding(answer.failure, np.inf, case=str(case), message=answer.message)
+    did = answer.message if answer.failure else "returned a result"
+    what = f"{name or 'an argument'} with {fault}: expected ValueError or TypeError naming it, but the call {did}"
+    return Finding(Verdict.RAISED if answer.failure else Verdict.OUT_OF_BOUND, np.inf, case=str(case), message=what)
+
+
+@pytest.mark.conformance("contract")
+def test_values_outside_their_domain_are_refused_in_checked_mode(examination):
+    examination.demand("CONV-10")
+    if not examination.profile.checked:
+        examination.leave_out("the subject has no checked mode")
+    if not examination.op.domains:
+        examination.leave_out("every finite value is in the op's domain")
+
+    def examine(case):
+        inputs = case.inputs()
+        for name, (low, high) in examination.op.domains.items():
+            for outside in (np.nan, low - 1 if np.isfinite(low) else high + 1):
+                spoiled = inputs[name].copy()
+                spoiled[1, 2, 1] = outside
+                answer = examination.trial.ask(case, {**inputs, name: spoiled}, checked=True)
+                told = answer.failure is Verdict.RAISED and answer.exception == "ValueError"
+                if told and name in answer.message and "1, 2, 1" in answer.message:
+                    yield Finding(Verdict.CONFORMS, case=str(case))
+                else:
+                    did = answer.message if answer.failure else "returned a result"
+                    what = f"{name}[1, 2, 1] = {outside}: expected ValueError naming argument and position, but the call {did}"
+                    yield Finding(answer.failure or Verdict.OUT_OF_BOUND, np.inf, case=str(case), message=what)
+
+    examination.examine(examine, [plain_case(examination)])
+    examination.conclude()
+
+
+@pytest.mark.conformance("contract")
+def test_products_of_values_outside_their_domain_are_nan_from_there_on(examination):
+    examination.demand("CONV-10")
+    if "initial" not in examination.op.arguments:
+        examination.leave_out("said of the decay products only")
+
+    def examine(case):
+        inputs, step = case.inputs(), 2
+        name, (low, high) = next(iter(examination.op.domains.items()))
+        for outside in (np.nan, low - 1) if np.isfinite(low) else (np.nan,):
+            spoiled = inputs[name].copy()
+            spoiled[1, step, 1] = outside
+            answer = examination.trial.ask(case, {**inputs, name: spoiled})
+            wrong = examination.trial.misbehaviour(case, inputs, answer)
+            if wrong is not None:
+                yield wrong
+                return
+            feels = np.zeros(answer.result.shape, bool)
+            feels[1, step:, 1] = True
+            yield identical(case, f"isnan(result) for {name} = {outside}", np.isnan(answer.result), feels)
+
+    examination.examine(examine, [plain_case(examination)])
+    examination.conclude()

@@ -1,0 +1,41 @@
+"""Is every value within its derived bound? Every regime, every block edge, every memory layout."""
+
+import pytest
+
+from mmrec.conformance.oracle import certify
+
+
+@pytest.mark.conformance("values")
+def test_every_value_is_within_its_bound(examination):
+    examination.demand(*examination.op.clauses)
+
+    def examine(case):
+        inputs = case.inputs()
+        certify(case, inputs, gradients=False)
+        answer = examination.trial.ask(case, inputs)
+        yield examination.trial.judge_values(case, inputs, answer)
+
+    examination.explore(examine, examination.effort.values)
+    examination.conclude()
+
+
+@pytest.mark.conformance("values")
+def test_memory_layout_does_not_matter(examination):
+    examination.demand("CONV-6")
+
+    def examine(case):
+        inputs = case.inputs()
+        yield examination.trial.judge_values(case, inputs, examination.trial.ask(case, inputs))
+
+    regime = next(iter(examination.op.regimes))
+    examination.examine(examine, layouts_of(examination.op, examination.dtype, regime))
+    examination.conclude()
+
+
+def layouts_of(op, dtype, regime):
+    """One case in every layout, values and sizes the same."""
+    from mmrec.conformance.cases import LAYOUTS, Case
+    from mmrec.conformance.ops import Sizes
+
+    options = tuple((name, choices[0]) for name, choices in op.options.items())
+    return [Case(op.name, dtype, regime, Sizes(2, 5, 3), 1, layout, options) for layout in LAYOUTS]

@@ -1,0 +1,32 @@
+"""In which dtype, and how exactly, does an op compute? Never in a narrower one than float32."""
+
+import jax
+import jax.numpy as jnp
+
+# JAX's default lets a GPU multiply float32 matrices in TF32, and a TPU in bfloat16.
+FULL = jax.lax.Precision.HIGHEST
+
+
+def widen(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Return the arrays in the arithmetic dtype: float64 for float64, float32 for all narrower ones."""
+    arithmetic = jnp.float64 if arrays[0].dtype == "float64" else jnp.float32
+    return tuple(array.astype(arithmetic) for array in arrays)
+
+
+def along_channels(vector: jax.Array, like: jax.Array) -> jax.Array:
+    """Return [D] with as many axes as `like` [..., D], the channels last."""
+    return vector.reshape((1,) * (like.ndim - 1) + vector.shape)
+
+
+def linear(x: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
+    """Return weight x + bias for x [..., D], weight [E, D] and bias [E]."""
+    product = jax.lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())), precision=FULL)
+    return product + along_channels(bias, product)
+
+
+def clamp(x: jax.Array, lowest: float, highest: float) -> jax.Array:
+    """Return x kept inside [lowest, highest]; its gradient is 1 inside and at the ends, 0 outside; NaN stays NaN.
+
+    `jnp.clip` has the gradient 1/2 at the ends.
+    """
+    return jnp.where(x < lowest, lowest, jnp.where(x > highest, highest, x))

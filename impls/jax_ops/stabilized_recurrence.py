@@ -1,0 +1,171 @@
+"""Stabilized recurrence: a convex mix of state and input, plus decay, normalised and clipped at every step.
+
+Clauses     REC-10, REC-11, REC-12, REC-13, REC-14, REC-15, REC-16
+Parallel    one step after another (each needs the last state); rows and channels at once
+Memory      the adjoint keeps the inputs and, per step, state, gate, and where the clip does not bind;
+            parameter gradients are one product
+Precision   float32 for the narrow dtypes and float32, float64 for float64; no TF32
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from ._checks import check_arrays, check_choice, check_number
+from ._precision import FULL, along_channels, clamp, linear, widen
+from ._steps import parameter_gradients, previous_states
+
+NORMS = ("rms", "layer", "none")
+Arrays = tuple[jax.Array, ...]
+
+# Inside this section time is the first axis: z, gate_z, gamma and the states are [T, B, D].
+# `options` is (norm, eps, clip), fixed when the function is compiled.
+Options = tuple[str, float, float]
+
+
+def _mix(g: jax.Array, h: jax.Array, z: jax.Array, gamma: jax.Array) -> jax.Array:
+    return (1 - g) * h + g * z + gamma * h  # REC-12, REC-13
+
+
+def _standardize(u: jax.Array, norm: str, eps: float) -> Arrays:
+    """Return u over its size, and one over its size, for the norms "rms" and "layer" (which centres u first)."""
+    if norm == "layer":
+        u = u - u.mean(-1, keepdims=True)  # two passes: E[u^2] - E[u]^2 would cancel
+    scale = jax.lax.rsqrt((u * u).mean(-1, keepdims=True) + eps)
+    return u * scale, scale
+
+
+def _normalize(u: jax.Array, weight: jax.Array, bias: jax.Array, norm: str, eps: float) -> jax.Array:
+    if norm == "none":
+        return u
+    normalized = _standardize(u, norm, eps)[0] * along_channels(weight, u)
+    return normalized + along_channels(bias, u) if norm == "layer" else normalized
+
+
+def _run(
+    options: Options,
+    z: jax.Array,
+    gate_z: jax.Array,
+    gamma: jax.Array,
+    W_h: jax.Array,
+    b_h: jax.Array,
+    norm_weight: jax.Array,
+    norm_bias: jax.Array,
+    h0: jax.Array,
+) -> Arrays:
+    """Return the state, the gate, and where the clip does not bind, of every step."""
+    norm, eps, clip = options
+
+    def step(h: jax.Array, inputs: Arrays) -> tuple[jax.Array, Arrays]:
+        z_t, gate_z_t, gamma_t = inputs
+        g = jax.nn.sigmoid(gate_z_t + linear(h, W_h, b_h))  # REC-10, REC-11
+        value = _normalize(_mix(g, h, z_t, gamma_t), norm_weight, norm_bias, norm, eps)  # REC-14
+        h = clamp(value, -clip, clip)  # REC-15
+        return h, (h, g, abs(value) <= clip)
+
+    return jax.lax.scan(step, h0, (z, gate_z, gamma))[1]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _recurrence(options: Options, *arguments: jax.Array) -> jax.Array:
+    return _run(options, *arguments)[0]
+
+
+def _forward(options: Options, *arguments: jax.Array) -> tuple[jax.Array, tuple[Arrays, Arrays]]:
+    results = _run(options, *arguments)
+    return results[0], (arguments, results)
+
+
+def _adjoint(options: Options, residuals: tuple[Arrays, Arrays], grad_states: jax.Array) -> Arrays:
+    norm, eps, _ = options
+    (z, _, gamma, W_h, _, norm_weight, norm_bias, h0), (states, g, unclipped) = residuals
+    previous = previous_states(h0, states)
+    u = _mix(g, previous, z, gamma)
+    standard, scale = (u, jnp.ones_like(u)) if norm == "none" else _standardize(u, norm, eps)
+
+    def through_norm(grad_value: jax.Array, standard: jax.Array, scale: jax.Array) -> jax.Array:
+        """The gradient of u: what would change its size (and, for "layer", its mean) is taken out."""
+        if norm == "none":
+            return grad_value
+        grad = grad_value * along_channels(norm_weight, grad_value)
+        centred = grad - grad.mean(-1, keepdims=True) if norm == "layer" else grad
+        return scale * (centred - standard * (grad * standard).mean(-1, keepdims=True))
+
+    def step(from_later: jax.Array, inputs: Arrays) -> tuple[jax.Array, Arrays]:
+        grad_t, unclipped_t, standard_t, scale_t, g_t, slope_t, gamma_t = inputs
+        grad_value = jnp.where(unclipped_t, grad_t + from_later, 0)
+        grad_u = through_norm(grad_value, standard_t, scale_t)
+        earlier = (1 - g_t + gamma_t) * grad_u + jnp.matmul(slope_t * grad_u, W_h, precision=FULL)
+        return earlier, (grad_value, grad_u)
+
+    slopes = (z - previous) * g * (1 - g)  # of u_t with respect to the gate's logits
+    inputs = (grad_states, unclipped, standard, scale, g, slopes, gamma)
+    grad_h0, (grad_values, grad_u) = jax.lax.scan(step, jnp.zeros_like(h0), inputs, reverse=True)
+    grad_logits = slopes * grad_u
+    return (
+        g * grad_u,
+        grad_logits,
+        previous * grad_u,
+        *parameter_gradients(grad_logits, previous),
+        (grad_values * standard).sum((0, 1)) if norm != "none" else jnp.zeros_like(norm_weight),
+        grad_values.sum((0, 1)) if norm == "layer" else jnp.zeros_like(norm_bias),
+        grad_h0,
+    )
+
+
+_recurrence.defvjp(_forward, _adjoint)
+_compiled_recurrence = jax.jit(_recurrence, static_argnums=0)
+
+
+def stabilized_recurrence(
+    z: jax.Array,
+    gate_z: jax.Array,
+    gamma: jax.Array,
+    W_h: jax.Array,
+    b_h: jax.Array,
+    norm_weight: jax.Array,
+    norm_bias: jax.Array,
+    h0: jax.Array,
+    *,
+    norm: str = "rms",
+    eps: float = 1e-6,
+    clip: float = 100.0,
+) -> jax.Array:
+    """Return h_t = clip(norm(u_t), -clip, clip) with u_t = (1 - g_t) h_{t-1} + g_t z_t + gamma_t h_{t-1}.
+
+    The gate is g_t = sigmoid(gate_z_t + W_h h_{t-1} + b_h). The norm "rms" uses norm_weight, "layer" uses
+    norm_weight and norm_bias, "none" neither; the gradient of one that is not used is zero. The gradient of the
+    clip is 1 where abs(value) <= clip and 0 outside.
+
+    Clauses  REC-10, REC-11, REC-12, REC-13, REC-14, REC-15, REC-16
+    Args     z, gate_z    [B, T, D]  input and its share of the gate, per step
+             gamma        [B, T, D]  decay per step, in [0, 1]
+             W_h, b_h     [D, D], [D]  weight (acting on column vectors) and bias of the state's share of the gate
+             norm_weight, norm_bias  [D]
+             h0           [B, D]     state before step 0
+             norm         "rms", "layer" or "none";  eps >= 0;  clip > 0
+    Returns  [B, T, D] in the dtype of the arguments
+    Raises   TypeError, ValueError when an argument has the wrong dtype or shape, or an option an unknown value;
+             in checked mode also for values outside the domain
+    """
+    check_arrays(
+        {
+            "z": (z, "BTD"),
+            "gate_z": (gate_z, "BTD"),
+            "gamma": (gamma, "BTD"),
+            "W_h": (W_h, "DD"),
+            "b_h": (b_h, "D"),
+            "norm_weight": (norm_weight, "D"),
+            "norm_bias": (norm_bias, "D"),
+            "h0": (h0, "BD"),
+        },
+        domains={"gamma": (0.0, 1.0)},
+    )
+    check_choice("norm", norm, NORMS)
+    check_number("eps", eps, zero_allowed=True)
+    check_number("clip", clip, zero_allowed=False)
+    steps = [jnp.swapaxes(array, 0, 1) for array in widen(z, gate_z, gamma)]
+    parameters = widen(W_h, b_h, norm_weight, norm_bias, h0)
+    states = _compiled_recurrence((norm, float(eps), float(clip)), *steps, *parameters)
+    return jnp.swapaxes(states, 0, 1).astype(z.dtype)

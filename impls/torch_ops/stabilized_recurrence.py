@@ -1,0 +1,86 @@
+"""Stabilized recurrence: a convex mix of state and input, plus decay, normalised and clipped at every step.
+
+Clauses     REC-10, REC-11, REC-12, REC-13, REC-14, REC-15, REC-16
+Parallel    one step after another (each needs the last state); rows and channels at once
+Memory      autograd keeps about ten arrays [B, D] per step
+Precision   float32 for the narrow dtypes and float32, float64 for float64; the product with W_h in float64
+"""
+
+import torch
+
+from ._checks import check_arrays, check_choice, check_number
+from ._precision import arithmetic_dtype, contiguous_double, linear
+from ._steps import join_steps, time_steps, zero_of
+
+NORMS = ("rms", "layer", "none")
+
+
+def _normalize(u: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, norm: str, eps: float) -> torch.Tensor:
+    if norm == "none":
+        return u
+    if norm == "rms":
+        return u * torch.rsqrt(u.square().mean(-1, keepdim=True) + eps) * weight
+    centred = u - u.mean(-1, keepdim=True)  # two passes: E[u^2] - E[u]^2 would cancel
+    return centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps) * weight + bias
+
+
+def stabilized_recurrence(
+    z: torch.Tensor,
+    gate_z: torch.Tensor,
+    gamma: torch.Tensor,
+    W_h: torch.Tensor,
+    b_h: torch.Tensor,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    h0: torch.Tensor,
+    *,
+    norm: str = "rms",
+    eps: float = 1e-6,
+    clip: float = 100.0,
+) -> torch.Tensor:
+    """Return h_t = clip(norm(u_t), -clip, clip) with u_t = (1 - g_t) h_{t-1} + g_t z_t + gamma_t h_{t-1}.
+
+    The gate is g_t = sigmoid(gate_z_t + W_h h_{t-1} + b_h). The norm "rms" uses norm_weight, "layer" uses
+    norm_weight and norm_bias, "none" neither; the gradient of one that is not used is zero. The gradient of the
+    clip is 1 where abs(value) <= clip and 0 outside.
+
+    Clauses  REC-10, REC-11, REC-12, REC-13, REC-14, REC-15, REC-16
+    Args     z, gate_z    [B, T, D]  input and its share of the gate, per step
+             gamma        [B, T, D]  decay per step, in [0, 1]
+             W_h, b_h     [D, D], [D]  weight (acting on column vectors) and bias of the state's share of the gate
+             norm_weight, norm_bias  [D]
+             h0           [B, D]     state before step 0
+             norm         "rms", "layer" or "none";  eps >= 0;  clip > 0
+    Returns  [B, T, D] in the dtype of the arguments
+    Raises   TypeError, ValueError when an argument has the wrong dtype or shape, or an option an unknown value;
+             in checked mode also for values outside the domain
+    """
+    check_arrays(
+        {
+            "z": (z, "BTD"),
+            "gate_z": (gate_z, "BTD"),
+            "gamma": (gamma, "BTD"),
+            "W_h": (W_h, "DD"),
+            "b_h": (b_h, "D"),
+            "norm_weight": (norm_weight, "D"),
+            "norm_bias": (norm_bias, "D"),
+            "h0": (h0, "BD"),
+        },
+        domains={"gamma": (0.0, 1.0)},
+    )
+    check_choice("norm", norm, NORMS)
+    check_number("eps", eps, zero_allowed=True)
+    check_number("clip", clip, zero_allowed=False)
+    if z.shape[1] == 0:
+        return z + zero_of(gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0)
+    arithmetic = arithmetic_dtype(z.dtype)
+    weight, bias = contiguous_double(W_h), contiguous_double(b_h)
+    scale, shift = norm_weight.to(arithmetic), norm_bias.to(arithmetic)
+    h = h0.to(arithmetic).contiguous() + zero_of(scale, shift)
+    states = []
+    for z_t, gate_z_t, gamma_t in zip(time_steps(z), time_steps(gate_z), time_steps(gamma), strict=True):
+        g = torch.sigmoid(gate_z_t + linear(h, weight, bias))  # REC-10, REC-11
+        u = (1 - g) * h + g * z_t + gamma_t * h  # REC-12, REC-13
+        h = _normalize(u, scale, shift, norm, eps).clamp(-clip, clip)  # REC-14, REC-15
+        states.append(h)
+    return join_steps(states, z.dtype)

@@ -1,0 +1,35 @@
+"""The ops as Triton kernels for torch tensors.
+
+They run compiled on CUDA, and in Triton's interpreter on the CPU if TRITON_INTERPRET=1 is set before triton
+is imported. A CPU tensor without the interpreter is an error, never another implementation.
+
+One op, one module of the op's name. A module whose name starts with an underscore holds what several ops
+share: _scan (the channel-wise scans), _matvec (the steps of wide recurrences), _device (functions called
+inside kernels), _matmul (matrix products in full precision), _launch, _checks, and _compile (what compiles
+without a GPU).
+"""
+
+import importlib
+import pkgutil
+
+import torch
+
+from ._checks import checked
+
+_OPS = {
+    name: getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    for _, name, _ in pkgutil.iter_modules(__path__)
+    if not name.startswith("_")
+}
+globals().update(_OPS)
+
+SUBJECT = {
+    "name": "triton",
+    "framework": "torch",
+    "device": "cuda" if torch.cuda.is_available() else "cpu",
+    "ops": _OPS,
+    "checked": checked,
+    "declares": {"log_decay_product": {"depth": "sequential"}},
+}
+
+__all__ = ["SUBJECT", "checked", *_OPS]

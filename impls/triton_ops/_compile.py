@@ -1,0 +1,45 @@
+"""Which kernels does a module have, and with what types can they be compiled where there is no GPU?
+
+A module's ``compile_specs()`` lists them. Each spec serves ``triton.compile(ASTSource(fn=kernel,
+signature=signature, constexprs=constexprs), target=..., options=options)``.
+"""
+
+from typing import NamedTuple
+
+import triton.language as tl
+
+# Pointer types of the storage dtypes, with the dtype they are computed in.
+ARITHMETIC = {"fp64": tl.float64, "fp32": tl.float32, "bf16": tl.float32}
+STORAGES = ("fp64", "fp32", "bf16")  # float16 compiles to what bfloat16 does, with other conversions
+
+
+class CompileSpec(NamedTuple):
+    kernel: object
+    signature: dict[str, str]
+    constexprs: dict[str, object]
+    options: dict[str, int]
+    storage: str
+
+
+def compile_spec(kernel, storage: str, arithmetic_pointers: tuple[str, ...] = (), *, num_warps: int = 4,
+                 **constexprs) -> CompileSpec:
+    """The types that a launch on contiguous arrays of dtype `storage` gives `kernel`.
+
+    Arguments named ``*_ptr`` point to `storage`, or to its arithmetic dtype if listed in
+    `arithmetic_pointers`. A stride of the last dimension, named ``*_stride_d``, is the constant 1, as
+    Triton's own specialisation makes it.
+    """
+    if "ARITHMETIC" in kernel.arg_names:
+        constexprs["ARITHMETIC"] = ARITHMETIC[storage]
+    constexprs |= {name: 1 for name in kernel.arg_names if name.endswith("_stride_d")}
+    signature = {}
+    for name in kernel.arg_names:
+        if name in constexprs:
+            signature[name] = "constexpr"
+        elif name.endswith("_ptr"):
+            narrow = storage in ("bf16", "fp16") and name in arithmetic_pointers
+            signature[name] = "*fp32" if narrow else f"*{storage}"
+        else:
+            signature[name] = "i32"
+    options = {"num_warps": num_warps, "enable_fp_fusion": True}
+    return CompileSpec(kernel, signature, constexprs, options, storage)

@@ -1,0 +1,57 @@
+"""How is a kernel started, compiled or interpreted, and in which dtype does it compute and write?"""
+
+import warnings
+
+import torch
+import triton
+import triton.language as tl
+
+# Read once, when the kernels are decorated: changing the environment afterwards changes neither.
+INTERPRETED = bool(triton.knobs.runtime.interpret)
+
+# 32 channels are one warp and one 128-byte line of float32. The interpreter pays per operation, not per lane.
+LARGEST_CHANNEL_TILE = 1024 if INTERPRETED else 32
+
+
+def channel_tile(D: int) -> int:
+    """Channels of one program, where channels are independent."""
+    return min(triton.next_power_of_2(D), LARGEST_CHANNEL_TILE)
+
+
+def arithmetic_dtype(storage: torch.dtype) -> torch.dtype:
+    """float64 computes in float64, every other storage dtype in float32."""
+    return torch.float64 if storage == torch.float64 else torch.float32
+
+
+def triton_dtype(dtype: torch.dtype) -> tl.dtype:
+    return tl.float64 if dtype == torch.float64 else tl.float32
+
+
+def apply(
+    function: type[torch.autograd.Function], options: tuple, *arrays: torch.Tensor | None
+) -> torch.Tensor:
+    """function.apply(*options, keep, *arrays), where `keep` says whether backward may follow.
+
+    The interpreter misreads subnormal bfloat16, and truncates where a store should round to nearest even. So
+    there torch widens to float32 before and rounds after, as the compiled kernel does. It interprets float16
+    rightly.
+    """
+    given = [array for array in arrays if array is not None]
+    keep = torch.is_grad_enabled() and any(array.requires_grad for array in given)
+    dtype = given[0].dtype
+    if INTERPRETED and dtype == torch.bfloat16:
+        arrays = tuple(None if array is None else array.float() for array in arrays)
+    return function.apply(*options, keep, *arrays).to(dtype)
+
+
+def launch(kernel, grid: tuple[int, ...], device: torch.device, *arguments, **options) -> None:
+    """Run `kernel` on `device`, which need not be the current one."""
+    if INTERPRETED:
+        with warnings.catch_warnings():
+            # NumPy warns where IEEE arithmetic quietly gives inf or NaN; a compiled kernel is quiet.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            kernel[grid](*arguments, **options)
+    else:
+        with torch.cuda.device(device):
+            # Triton's default is changing. A fused multiply-add only leaves a rounding out.
+            kernel[grid](*arguments, **options, enable_fp_fusion=True)
