@@ -56,11 +56,11 @@ def verify(
     from mmrec.conformance.worker import Worker
     from mmrec.numerics.formats import FORMATS
 
-    for name, given, accepted in (("--profile", [profile], PROFILES), ("--op", op or [], all_ops()),
-                                  ("--dtype", dtype or [], FORMATS)):  # fmt: skip
-        for value in given:
+    for option, values, accepted in (("--profile", [profile], PROFILES), ("--op", op or [], all_ops()),
+                                     ("--dtype", dtype or [], FORMATS)):  # fmt: skip
+        for value in values:
             if value not in accepted:
-                raise refuse(f"{name}: {value!r} is not one of {', '.join(accepted)}")
+                raise refuse(f"{option}: {value!r} is not one of {', '.join(accepted)}")
     subjects = [s for s in subject if not s.startswith("-")]
     pytest_arguments = [s for s in subject if s.startswith("-")]
     try:
@@ -70,8 +70,9 @@ def verify(
             Worker(given).close()  # loads it in a process of its own: what is wrong with it is said before any test
     except (SubjectError, ValueError) as error:
         raise refuse(str(error)) from None
-    arguments = ["--pyargs", "mmrec.conformance", "-q", "--no-header", "-p", "no:cacheprovider", "--import-mode=importlib",
-                 "--disable-warnings", "-r", "", f"--mmrec-profile={profile}", f"--mmrec-seed={seed}",
+    tests = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
+    arguments = ["--pyargs", *(f"mmrec.conformance.{test}" for test in tests), "-q", "--no-header", "-p", "no:cacheprovider", "--import-mode=importlib",
+                 "-p", "no:benchmark", "--disable-warnings", "-r", "", f"--mmrec-profile={profile}", f"--mmrec-seed={seed}",
                  f"--mmrec-result={out}", f"--mmrec-time-limit={time_limit:g}"]  # fmt: skip
     arguments += [f"--mmrec-subject={given}" for given in subjects]
     arguments += [f"--mmrec-op={name}" for name in op or []] + [f"--mmrec-dtype={name}" for name in dtype or []]
@@ -166,7 +167,7 @@ def spec_show(
 
     console = Console()
     if clause not in spec.clauses():
-        items = {**spec.ledger(), **spec.contradictions()}
+        items: dict[str, spec.Item | spec.Contradiction] = {**spec.ledger(), **spec.contradictions()}
         if clause not in items:
             raise refuse(f"{clause!r} is neither a clause nor an item of the ledger; `mmrec spec list` shows the clauses")
         console.print(Text(f"{clause}: {items[clause].statement}"))

@@ -15,7 +15,7 @@ from mmrec.numerics.bounds import Question
 from mmrec.numerics.formats import Format, arithmetic_of
 from mmrec.numerics.judgement import Enclosure, budget
 
-Select = tuple[Any, ...]  # an index into [B,T,D]: the part of a result that is judged
+Select = Any  # an index into [B,T,D]: the part of a result that is judged
 
 
 @dataclass
@@ -69,9 +69,8 @@ class Trial:
         wrong: tuple[Verdict, str] | None = None
         if answer.failure is not None:
             wrong = answer.failure, answer.message
-        elif answer.result is None or answer.result.shape != expected:
-            shape = None if answer.result is None else answer.result.shape
-            wrong = Verdict.WRONG_SHAPE, f"result has shape {shape}, expected {expected}"
+        elif answer.result.shape != expected:
+            wrong = Verdict.WRONG_SHAPE, f"result has shape {answer.result.shape}, expected {expected}"
         elif answer.dtype != case.dtype:
             wrong = Verdict.WRONG_DTYPE, f"result is {answer.dtype}, expected {case.dtype}"
         elif answer.mutated:

@@ -18,6 +18,14 @@ PROFILES = ("quick", "gate", "full")
 RECORD = "mmrec_record"  # the key of a test's record among pytest's user properties
 
 
+KINDS = ("contract", "values", "gradients", "property", "long", "")  # in the order in which they are run
+
+
+def kind_of(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("conformance")
+    return marker.args[0] if marker else ""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mmrec", "conformance of sequence-model kernels")
     group.addoption("--mmrec-subject", action="append", default=[], metavar="NAME|FILE|MODULE",
@@ -85,6 +93,11 @@ class Session:
                         ids.append("-".join([Path(subject).stem, op.name, *([part.name] if part else []), dtype]))
         metafunc.parametrize("question", rows, ids=ids)
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Cheap kinds first, so that what is broken shows early and a hang in a long case costs no other check."""
+        items.sort(key=lambda item: KINDS.index(kind_of(item)))
+
     # ---- subjects -----------------------------------------------------------------------
     def worker(self, given: str) -> Any:
         from mmrec.conformance.worker import Worker
@@ -100,7 +113,7 @@ class Session:
     # ---- records ------------------------------------------------------------------------
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "teardown":  # the examination's fixture has closed its record by then
-            self.records += [json.loads(value) for name, value in report.user_properties if name == RECORD]
+            self.records += [json.loads(str(value)) for name, value in report.user_properties if name == RECORD]
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

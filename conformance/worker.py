@@ -48,14 +48,14 @@ class Answer:
     failure: Verdict | None = None  # RAISED, CRASHED or TIMED_OUT, and WRONG_DTYPE when no array came back
     message: str = ""
     exception: str = ""  # the exception's class
-    result: np.ndarray | None = None
+    result: np.ndarray = field(default_factory=lambda: np.empty(0))
     dtype: str = ""
     gradients: dict[str, np.ndarray] = field(default_factory=dict)
     gradient_dtypes: dict[str, str] = field(default_factory=dict)
     mutated: list[str] = field(default_factory=list)  # arguments whose values changed
     aliased: list[str] = field(default_factory=list)  # arguments the result shares memory with
     same_twice: bool = True
-    refilled: np.ndarray | None = None  # the result for the second set of values
+    refilled: np.ndarray = field(default_factory=lambda: np.empty(0))  # the result for the second set of values
 
 
 def respond(subject: Subject, request: Request) -> Answer:
@@ -204,6 +204,7 @@ class Worker:
     """A subject in a child process, restarted when it dies, never waited for longer than ``time_limit``."""
 
     START_LIMIT = 180.0  # importing a framework on a busy machine
+    STEPS_WITHIN_LIMIT = 4096  # longer sequences may take longer, in proportion
 
     def __init__(self, given: str, time_limit: float = 60.0):
         self.given, self.time_limit = given, time_limit
@@ -230,7 +231,8 @@ class Worker:
             self._start()
         assert self.pipe is not None
         self.pipe.send(request)
-        return self._receive(self.time_limit)
+        steps = max((array.shape[1] for array in request.arrays.values() if array.ndim == 3), default=0)
+        return self._receive(self.time_limit * max(1.0, steps / self.STEPS_WITHIN_LIMIT))
 
     def _receive(self, limit: float) -> Any:
         assert self.pipe is not None

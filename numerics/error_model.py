@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from mmrec.numerics.formats import FLOAT32, FLOAT64, Format, arithmetic_of
 
@@ -55,6 +56,19 @@ class ErrorModel:
         """gamma_n = n u / (1 - n u): n roundings in any order (Higham 2002, lemma 3.1)."""
         n = np.maximum(np.asarray(n, np.float64), 0.0)
         return n * self.u / (1 - n * self.u)
+
+    def allowed(self, function: str, x: Any) -> np.ndarray:
+        """The relative error, in units of u, that ``function`` may have at x, its first operand; underflow apart.
+
+        ``function`` is the name of a field: exp, log, sigmoid, tanh, erf, sqrt, rsqrt, divide, multiply or add.
+        """
+        x = np.asarray(x, np.float64)
+        if function == "exp":
+            return self.exp + self.exp_slope * np.abs(x)
+        units = np.full(x.shape, getattr(self, function))
+        if function == "sigmoid":  # directly, or as 1 / (1 + exp(-x)): exp's error weighs 1 - sigmoid
+            units = np.maximum(units, expit(-x) * self.allowed("exp", x) + self.add + self.divide)
+        return units
 
     def describe(self) -> dict[str, Any]:
         """The assumptions as plain values, for the result file."""

@@ -35,7 +35,7 @@ class Format:
     def largest(self) -> float:
         return (2 - 2.0 ** (1 - self.precision)) * 2.0**self.max_exponent
 
-    def round(self, x: np.ndarray) -> np.ndarray:
+    def round(self, x: np.ndarray | float) -> np.ndarray:
         """x rounded to nearest even in this format, as float64; overflow gives infinity."""
         with np.errstate(over="ignore", under="ignore"):
             return np.asarray(x, np.float64).astype(self.dtype).astype(np.float64)

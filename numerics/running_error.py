@@ -20,6 +20,7 @@ from scipy.special import expit
 from mmrec.numerics.error_model import ErrorModel
 
 SLACK = 1 + 2.0**-40
+UNKNOWN = 1e30  # the error of a number of which nothing is known; finite, so that 0 times it is 0
 
 
 class RunningError:
@@ -79,9 +80,10 @@ class RunningError:
 
     def __truediv__(self, other: Any) -> RunningError:
         other = self._number(other)
-        quotient, least = self.value / other.value, np.abs(other.value) - other.error
-        with np.errstate(divide="ignore", invalid="ignore"):
-            error = np.where(least > 0, (self.error + np.abs(quotient) * other.error) / least, np.inf)
+        least = np.abs(other.value) - other.error
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            quotient = np.where(least > 0, self.value / other.value, 0.0)
+            error = np.where(least > 0, (self.error + np.abs(quotient) * other.error) / least, UNKNOWN)
         return self._rounded(quotient, error, np.where(_exact_factor(other), 0.0, self.model.divide))
 
     def __rtruediv__(self, other: Any) -> RunningError:
@@ -118,7 +120,7 @@ class RunningError:
     def log(self) -> RunningError:
         value = np.log(self.value)
         with np.errstate(divide="ignore", invalid="ignore"):
-            error = np.where(self.error < self.value, -np.log1p(-self.error / self.value), np.inf)
+            error = np.where(self.error < self.value, -np.log1p(-self.error / self.value), UNKNOWN)
         return self._rounded(value, error, self.model.log)
 
     def sigmoid(self) -> RunningError:
@@ -144,7 +146,7 @@ class RunningError:
     def rsqrt(self) -> RunningError:
         value, least = self.value**-0.5, self.value - self.error
         with np.errstate(divide="ignore", invalid="ignore"):
-            error = np.where(least > 0, least**-0.5 - value, np.inf)
+            error = np.where(least > 0, least**-0.5 - value, UNKNOWN)
         return self._rounded(value, error, self.model.rsqrt)
 
     # ---- choices ------------------------------------------------------------------------

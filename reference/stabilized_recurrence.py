@@ -107,6 +107,6 @@ def mix_adjoint(
 ) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     """Gradients of the mixed state for z, the gate logits, gamma, and the state before the step."""
     opening = gate(gate_z, W_h, b_h, h)
-    dgate = dmixed * (z - h) * (opening * (1 - opening))  # ADJ-6
+    dgate = (dmixed * z - dmixed * h) * (opening * (1 - opening))  # ADJ-6
     dh = dmixed * (1 - opening + gamma) + matvec(W_h.T, dgate)  # ADJ-6
     return dmixed * opening, dgate, dmixed * h, dh  # ADJ-6

@@ -64,10 +64,9 @@ class Op:
     regimes: Mapping[str, Callable[[np.random.Generator, Sizes], Arrays]]
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # name -> choices, the default first
     properties: tuple[Property, ...] = ()
-    carry: str | None = None  # the argument that continues a stream: state or value before step 0
+    carry: str = ""  # the argument that continues a stream: state or value before step 0; none when empty
     judged_by_defect: bool = False  # each step from the subject's own previous state (nonlinear recurrences)
     domains: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # argument -> [low, high]
-    benchmark_bytes: str = ""  # which [B,T,D] arrays must move, e.g. "2N"; the benchmark's roof
 
     @property
     def per_step(self) -> tuple[str, ...]:

@@ -88,5 +88,4 @@ OP = Op(
         Property("GAMMA-7", "decays stay within [1e-6, 1 - 1e-6]", decays_stay_in_range),
         Property("GAMMA-9", "the two pathways are apart", the_two_pathways_are_apart),
     ),
-    benchmark_bytes="3N",
 )

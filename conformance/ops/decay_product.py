@@ -65,5 +65,4 @@ OP = Op(
     properties=PRODUCT_PROPERTIES,
     carry="initial",
     domains={"gamma": (0.0, 1.0)},
-    benchmark_bytes="2N",
 )

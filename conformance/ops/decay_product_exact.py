@@ -36,5 +36,4 @@ OP = Op(
     properties=(*PRODUCT_PROPERTIES, Property("STAB-8", "a decay of 0 forgets for ever", a_zero_forgets_for_ever)),
     carry="initial",
     domains={"gamma": (0.0, 1.0)},
-    benchmark_bytes="2N",
 )

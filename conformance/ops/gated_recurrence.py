@@ -100,5 +100,4 @@ OP = Op(
     carry="h0",
     judged_by_defect=True,
     domains={"gamma": (0.0, 1.0)},
-    benchmark_bytes="3N",
 )

@@ -98,5 +98,4 @@ OP = Op(
     ),
     carry="h0",
     domains={"a": (-1.0, 1.0)},
-    benchmark_bytes="3N",
 )

@@ -53,5 +53,4 @@ OP = Op(
     ),
     carry="initial",
     domains={"log_gamma": (-np.inf, 0.0)},
-    benchmark_bytes="2N",
 )

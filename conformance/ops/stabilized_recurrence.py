@@ -1,16 +1,19 @@
 """stabilized_recurrence (REC-J): convex mix, decay, norm and clip inside the loop."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from mmrec.conformance.cases import Case
-from mmrec.conformance.judge import Trial, identical
+from mmrec.conformance.judge import Trial, compare_arrays, identical
 from mmrec.conformance.ops import Arrays, Op, Property, Sizes
 from mmrec.conformance.ops._regimes import gate_weights, normal, recurrence_regimes
 from mmrec.conformance.properties import SEQUENTIAL, with_inputs
 from mmrec.conformance.verdicts import Finding, Verdict
 from mmrec.numerics.bounds import stabilized_recurrence as bound
+from mmrec.numerics.error_model import model_for
+from mmrec.numerics.judgement import Enclosure
 from mmrec.reference.stabilized_recurrence import stabilized_recurrence, stabilized_recurrence_adjoint
 
 
@@ -54,6 +57,26 @@ def a_shut_or_open_gate_is_exact(trial: Trial, case: Case) -> Iterator[Finding]:
         yield wrong or identical(plain, "result", answer.result, kept)
 
 
+def the_state_is_wider_than_its_storage(trial: Trial, case: Case) -> Iterator[Finding]:
+    """A shut gate, no norm, and a growth of a quarter of the storage's unit a step: h_t = h0 (1 + gamma)^(t+1).
+
+    A state that is rounded to a narrow storage format at every step never grows. Two roundings a step are allowed.
+    """
+    slow = case.storage.unit / 4
+    plain = replace(case.with_sizes(T=65), options=(("norm", "none"), ("eps", 1e-6), ("clip", 100.0)))
+    inputs = with_inputs(plain.inputs(), z=0.0, gate_z=-8192.0, gamma=slow)
+    answer = trial.ask(plain, inputs)
+    wrong = trial.misbehaviour(plain, inputs, answer)
+    if wrong is not None:
+        yield wrong
+        return
+    steps = np.arange(1, plain.sizes.T + 1)[:, None]
+    grown = inputs["h0"][:, None] * np.exp(steps * np.log1p(slow))
+    of_the_closed_form = 16 * np.finfo(float).eps  # exp, log1p and two products in float64
+    tolerance = np.abs(grown) * (model_for(case.storage).gamma(2 * steps) + of_the_closed_form)
+    yield compare_arrays(case.storage, "result", answer.result, Enclosure(grown, tolerance))
+
+
 OP = Op(
     name="stabilized_recurrence",
     clauses=("REC-10", "REC-11", "REC-12", "REC-13", "REC-14", "REC-15", "REC-16"),
@@ -70,10 +93,10 @@ OP = Op(
     properties=(
         *SEQUENTIAL,
         Property("REC-15", "the state never leaves the clip", the_state_never_leaves_the_clip),
+        Property("CONV-3", "a state is wider than its storage", the_state_is_wider_than_its_storage, ("no_gate_weight",)),
         Property("REC-19", "a shut or open gate is exact", a_shut_or_open_gate_is_exact, ("no_gate_weight",)),
     ),
     carry="h0",
     judged_by_defect=True,
     domains={"gamma": (0.0, 1.0)},
-    benchmark_bytes="4N",
 )

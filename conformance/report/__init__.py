@@ -1,2 +1,35 @@
-"""Report."""
-def write_report(document, path): path.write_text("")
+"""What does a result document look like as a page?
+
+``write_report`` draws one self-contained HTML file from the document of ``result.json`` and nothing else: no
+network, no scripts, fonts of the reader's machine. ``view.py`` decides what is said, ``sections.py`` what is said of
+each clause, ``figures.py`` draws, ``wording.py`` turns values into words, ``report.html`` and ``report.css`` set the page.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from mmrec.conformance.report.view import page_of
+from mmrec.conformance.report.wording import breakable
+
+__all__ = ["render", "write_report"]
+
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters["breakable"] = breakable
+
+
+def render(document: dict[str, Any]) -> str:
+    """The page, as one HTML text."""
+    return _ENVIRONMENT.get_template("report.html").render(page_of(document))
+
+
+def write_report(document: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(document), encoding="utf-8")

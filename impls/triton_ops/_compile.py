@@ -4,7 +4,7 @@ A module's ``compile_specs()`` lists them. Each spec serves ``triton.compile(AST
 signature=signature, constexprs=constexprs), target=..., options=options)``.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import triton.language as tl
 
@@ -22,7 +22,7 @@ class CompileSpec(NamedTuple):
 
 
 def compile_spec(kernel, storage: str, arithmetic_pointers: tuple[str, ...] = (), *, num_warps: int = 4,
-                 **constexprs) -> CompileSpec:
+                 enable_fp_fusion: bool = True, **constexprs: Any) -> CompileSpec:
     """The types that a launch on contiguous arrays of dtype `storage` gives `kernel`.
 
     Arguments named ``*_ptr`` point to `storage`, or to its arithmetic dtype if listed in
@@ -41,5 +41,5 @@ def compile_spec(kernel, storage: str, arithmetic_pointers: tuple[str, ...] = ()
             signature[name] = "*fp32" if narrow else f"*{storage}"
         else:
             signature[name] = "i32"
-    options = {"num_warps": num_warps, "enable_fp_fusion": True}
+    options = {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion}
     return CompileSpec(kernel, signature, constexprs, options, storage)

@@ -54,4 +54,4 @@ def launch(kernel, grid: tuple[int, ...], device: torch.device, *arguments, **op
     else:
         with torch.cuda.device(device):
             # Triton's default is changing. A fused multiply-add only leaves a rounding out.
-            kernel[grid](*arguments, **options, enable_fp_fusion=True)
+            kernel[grid](*arguments, **{"enable_fp_fusion": True, **options})

@@ -11,6 +11,7 @@ Precision   matrix-vector products are multiplied and summed in float32 (float64
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import triton
@@ -34,11 +35,17 @@ def lanes_over_outputs(W: torch.Tensor) -> torch.Tensor:
     return W.T.contiguous() if W.shape[0] <= WIDEST_FUSED else W
 
 
-def row_options(D: int) -> dict[str, object]:
-    """Launch options of a program that holds D channels."""
+def row_options(D: int) -> dict[str, Any]:
+    """Launch options of a program that holds D channels.
+
+    Without fused multiply-adds: the compiler keeps the state in two register layouts (one for the matrix product,
+    one for memory) and computes it once for each. With fusion the two copies round differently and drift apart
+    over the steps, so that the gate belongs to a state that was never stored.
+    """
     block = triton.next_power_of_2(D)
     fused = D <= WIDEST_FUSED
-    return {"FUSED": fused, "BLOCK_D": block, "num_warps": 8 if fused and block >= 64 else 4}
+    warps = 8 if fused and block >= 64 else 4
+    return {"FUSED": fused, "BLOCK_D": block, "num_warps": warps, "enable_fp_fusion": False}
 
 
 def walk_forward(run: Callable, W: torch.Tensor, carry: torch.Tensor, T: int) -> None:

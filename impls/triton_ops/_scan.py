@@ -30,7 +30,8 @@ FLOOR = tl.constexpr(1.9287498479639178e-22)  # e^-50
 def decay_factor(gamma, KIND: tl.constexpr):
     """What one step multiplies by: NaN below zero, so that a sign error cannot pass for decay."""
     if KIND == "product_floor":
-        return tl.where(gamma >= 0, tl.maximum(gamma, FLOOR), float("nan"))
+        # Not tl.maximum: it would round the constant to float32 also where gamma is float64.
+        return tl.where(gamma >= 0, tl.where(gamma > FLOOR, gamma, FLOOR), float("nan"))
     else:
         return tl.where(gamma >= 0, gamma, float("nan"))
 

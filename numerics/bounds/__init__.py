@@ -27,8 +27,8 @@ class Question:
     inputs: Mapping[str, np.ndarray]  # float64 values of the stored inputs, in argument order
     options: Mapping[str, Any]
     storage: Format
-    result: np.ndarray | None = None  # the subject's result, as float64
-    cotangent: np.ndarray | None = None  # g, when gradients are judged
+    result: np.ndarray = field(default_factory=lambda: np.empty(0))  # the subject's, as float64
+    cotangent: np.ndarray = field(default_factory=lambda: np.empty(0))  # g, when gradients are judged
     gradients: Mapping[str, np.ndarray] = field(default_factory=dict)  # the subject's, as float64
     declares: Mapping[str, Any] = field(default_factory=dict)
 

@@ -4,19 +4,23 @@ Forward     Errors of a nonlinear recurrence grow or shrink with its Jacobians; 
             the state itself exists. So every h_t is compared with ONE reference step from the subject's own
             h_{t-1}, evaluated in running-error numbers: no propagation, and nothing to excuse a wrong step.
             By induction a trajectory with no defect is an exact run of REC-1 with roundings at each step.
-Backward    The subject shows grad z_t = wanted_t * gate_t, and the gate is known from its own h_{t-1}, never 0.
-            So wanted_t is recovered from grad z_t, and one reference step backwards must give grad z_{t-1}.
-            The last step is anchored: wanted_{T-1} = g_{T-1}. The other gradients follow from wanted.
-            Recovery divides by a gate that the subject knew with its own rounding: running-error division.
+Backward    The subject shows grad z_t = wanted_t * gate_t and grad gamma_t = wanted_t * h_{t-1}, and gate and state
+            are known from its own trajectory. So wanted_t is recovered as the quotient that determines it better,
+            and one reference step backwards must give grad z_{t-1}, grad gamma_{t-1} and the rest. The last step
+            is anchored: wanted_{T-1} = g_{T-1}. Where the gate has underflowed and the state is 0 neither quotient
+            says anything; there wanted_t is what one step backwards predicts.
+            The subject knew gate and state with their own rounding: running-error division.
 Storage     In a narrow format the carried state is the float32 one, of which we see the rounding: half a gap
             of uncertainty enters each step (Question.stored).
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
 from mmrec.numerics.bounds import Question
 from mmrec.numerics.judgement import Enclosure
-from mmrec.numerics.running_error import RunningError
+from mmrec.numerics.running_error import UNKNOWN, RunningError
 from mmrec.reference.gated_recurrence import (
     gate,
     gate_parameters_adjoint,
@@ -36,12 +40,13 @@ def enclose_gradients(question: Question) -> dict[str, Enclosure]:
     z, gamma, W_g, b_g, h0 = question.exact()
     h = states_before(question)
 
-    def recover(dz: RunningError, z, gamma, h) -> RunningError:
-        wanted = dz / gate(W_g, b_g, h)
-        *_, wanted_earlier = gated_step_adjoint(z, gamma, W_g, b_g, h, wanted)
-        return wanted_earlier
+    def one_step_back(wanted: RunningError) -> RunningError:
+        later = (rows(x[:, 1:]) for x in (z, gamma))
+        *_, wanted_earlier = gated_step_adjoint(*later, W_g, b_g, rows(h[:, 1:]), rows(wanted[:, 1:]))
+        return with_cotangent(question, wanted_earlier)
 
-    wanted = wanted_by_later_steps(question, recover, z, gamma, h)
+    opening = gate(W_g, b_g, rows(h)).reshape(*h.shape)
+    wanted = one_step_back(recover(question, opening, h, one_step_back))
     dz, dgamma, dgate, dh = gated_step_adjoint(rows(z), rows(gamma), W_g, b_g, rows(h), rows(wanted))
     grad_W, grad_b = gate_parameters_adjoint(dgate.reshape(*z.shape), h)
     first = dh.reshape(*z.shape)[:, 0] if z.shape[1] else h0 * 0.0
@@ -58,19 +63,34 @@ def states_before(question: Question) -> RunningError:
     return RunningError(before, error, question.model)
 
 
-def wanted_by_later_steps(question: Question, recover, *per_step: RunningError) -> RunningError:
-    """What the loss and later steps want of h_t [B,T,D]: g_t, plus one step back from the subject's grad z_{t+1}.
+def recover(
+    question: Question, opening: RunningError, h: RunningError, one_step_back: Callable[[RunningError], RunningError]
+) -> RunningError:
+    """The gradient of the gated sum at every step [B,T,D] as the subject held it, from its grad z and grad gamma."""
+    through_z = question.stored(question.gradients["z"]) / opening
+    through_gamma = question.stored(question.gradients["gamma"]) / h
+    held = chosen(through_z.error <= through_gamma.error, through_z, through_gamma)
+    for _ in range(h.shape[1]):
+        unknown = held.error >= UNKNOWN
+        if not np.any(unknown):
+            break
+        held = chosen(unknown, one_step_back(held), held)
+    return held
 
-    ``recover(grad_z, *arrays)`` turns rows of grad z and of the per-step arrays into what step t + 1 wants of h_t.
-    """
+
+def chosen(condition: np.ndarray, one: RunningError, other: RunningError) -> RunningError:
+    """One where the condition holds, the other elsewhere."""
+    return RunningError(np.where(condition, one.value, other.value), np.where(condition, one.error, other.error), one.model)
+
+
+def with_cotangent(question: Question, wanted_earlier: RunningError) -> RunningError:
+    """g_t plus what step t + 1 wants of h_t [B,T,D]; ``wanted_earlier`` are the rows for steps 1 .. T - 1."""
     g, shape = RunningError(question.cotangent, 0.0, question.model), question.cotangent.shape
     if shape[1] < 2:
         return g
-    later = recover(rows(question.stored(question.gradients["z"][:, 1:])), *(rows(x[:, 1:]) for x in per_step))
-    later = later.reshape(shape[0], shape[1] - 1, shape[2])
-    summed = g[:, :-1] + later
+    summed = g[:, :-1] + wanted_earlier.reshape(shape[0], shape[1] - 1, shape[2])
     return RunningError(np.concatenate([summed.value, g.value[:, -1:]], axis=1),
-                        np.concatenate([summed.error, g.error[:, -1:]], axis=1), question.model)
+                        np.concatenate([summed.error, g.error[:, -1:]], axis=1), question.model)  # fmt: skip
 
 
 def rows(x: RunningError) -> RunningError:

@@ -1,7 +1,7 @@
 """B-REC-13 and B-ADJ-6: the stabilized recurrence is judged by its defect, like the gated one (see there).
 
-Backward    grad z_t = dmixed_t * gate_t with a gate that is never 0, so dmixed_t (what is wanted before norm and
-            clip) is recovered from it; one reference step backwards through mix, norm and clip gives grad z_{t-1}.
+Backward    grad z_t = dmixed_t * gate_t and grad gamma_t = dmixed_t * h_{t-1}, so dmixed_t (what is wanted before norm
+            and clip) is recovered from them; one reference step backwards through mix, norm and clip gives dmixed_{t-1}.
 Layer norm  (x - mean) * r and x * r - mean * r are both admissible. The second rounds |x| r and |mean| r, so the
             family floor 4 u (|x| + |mean|) r |weight| is added; backwards 4 u (|x| + |mean|) r^2 |mean(pull * dir)|.
 Clip        1-Lipschitz; where the errors do not decide whether it binds, its derivative is a set: both values
@@ -11,7 +11,7 @@ Clip        1-Lipschitz; where the errors do not decide whether it binds, its de
 import numpy as np
 
 from mmrec.numerics.bounds import Question
-from mmrec.numerics.bounds.gated_recurrence import rows, states_before, wanted_by_later_steps
+from mmrec.numerics.bounds.gated_recurrence import recover, rows, states_before, with_cotangent
 from mmrec.numerics.judgement import Enclosure
 from mmrec.numerics.running_error import RunningError
 from mmrec.reference.gated_recurrence import gate_parameters_adjoint
@@ -44,19 +44,27 @@ def enclose_gradients(question: Question) -> dict[str, Enclosure]:
     norm, eps, limit = stabilizer(question)
     h = states_before(question)
 
-    def recover(dz: RunningError, z, gate_z, gamma, h) -> RunningError:
-        dmixed = dz / gate(gate_z, W_h, b_h, h)
-        *_, wanted_earlier = mix_adjoint(z, gate_z, gamma, W_h, b_h, h, dmixed)
-        return wanted_earlier
-
-    wanted = rows(wanted_by_later_steps(question, recover, z, gate_z, gamma, h))
     mixed = mix(rows(z), rows(gamma), gate(rows(gate_z), W_h, b_h, rows(h)), rows(h))
-    dmixed, dweight, dbias = stabilizer_adjoint(mixed, weight, bias, wanted, norm, eps, limit)
-    if norm == "layer":
-        floor, scale = layer_floor(mixed, eps)
-        pull = np.abs((dweight * weight).value).mean(axis=-1, keepdims=True)
-        dmixed = RunningError(dmixed.value, dmixed.error + floor * scale**2 * pull, question.model)
-        dweight = RunningError(dweight.value, dweight.error + floor * scale * np.abs(wanted.value), question.model)
+
+    def before_norm(wanted: RunningError) -> tuple[RunningError, RunningError, RunningError]:
+        dmixed, dweight, dbias = stabilizer_adjoint(mixed, weight, bias, wanted, norm, eps, limit)
+        if norm == "layer":
+            floor, scale = layer_floor(mixed, eps)
+            pull = np.abs((dweight * weight).value).mean(axis=-1, keepdims=True)
+            dmixed = RunningError(dmixed.value, dmixed.error + floor * scale**2 * pull, question.model)
+            dweight = RunningError(dweight.value, dweight.error + floor * scale * np.abs(wanted.value), question.model)
+        return dmixed, dweight, dbias
+
+    def wanted_before(dmixed: RunningError) -> RunningError:
+        later = (rows(x[:, 1:]) for x in (z, gate_z, gamma))
+        *_, wanted_earlier = mix_adjoint(*later, W_h, b_h, rows(h[:, 1:]), rows(dmixed[:, 1:]))
+        return rows(with_cotangent(question, wanted_earlier))
+
+    def one_step_back(dmixed: RunningError) -> RunningError:
+        return before_norm(wanted_before(dmixed))[0].reshape(*z.shape)
+
+    opening = gate(rows(gate_z), W_h, b_h, rows(h)).reshape(*z.shape)
+    dmixed, dweight, dbias = before_norm(wanted_before(recover(question, opening, h, one_step_back)))
     dz, dgate, dgamma, dh = mix_adjoint(rows(z), rows(gate_z), rows(gamma), W_h, b_h, rows(h), dmixed)
     grad_W, grad_b = gate_parameters_adjoint(dgate.reshape(*z.shape), h)
     first = dh.reshape(*z.shape)[:, 0] if z.shape[1] else h0 * 0.0

@@ -1,0 +1,114 @@
+"""Which device is timed, and how fast does it copy and multiply? Both rates are measured in the run that uses them."""
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmrec.benchmarks.clocks import clock_of
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and its two measured rates."""
+
+    kind: str  # cpu or cuda: chooses sizes and thresholds
+    name: str  # as the judge's result file names it: "cpu", "NVIDIA H200"
+    title: str  # for people
+    cache_bytes: int
+    copy_rate: float  # bytes read and written a second, by one large copy
+    product_rate: float  # float32 operations a second, by one large matrix product (no TF32)
+
+
+@cache
+def device_kind() -> str:
+    try:
+        import torch
+    except ImportError:
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if device_kind() == "cuda" else "cpu"
+
+
+def settle() -> None:
+    """Prepare both frameworks, before JAX starts: one shared GPU, or one thread of the CPU.
+
+    On cores that others use too, threads wait for each other: times then vary a hundredfold (seen), and say more
+    about the neighbours than about the code. One thread varies by what it is disturbed, which the best round is not.
+    """
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take three quarters of the GPU
+    if device_kind() == "cpu":
+        import torch
+
+        torch.set_num_threads(1)
+        os.environ["NPROC"] = "1"  # the size of XLA's thread pool
+
+
+def measure() -> Device:
+    """The device that PyTorch uses here, measured now (about a second)."""
+    kind = device_kind()
+    title = device_name() if kind == "cuda" else f"{_processor()}, one thread"
+    return Device(kind, device_name(), title, _cache_bytes(kind), _copy_rate(kind), _product_rate(kind))
+
+
+def _copy_rate(kind: str) -> float:
+    import torch
+
+    size = 2**30 if kind == "cuda" else min(2**29, max(2**26, 2 * _cache_bytes(kind)))
+    source = torch.rand(size // 4, device=kind)
+    target = torch.empty_like(source)
+    return 2 * size / _fastest(lambda: target.copy_(source), kind)
+
+
+def _product_rate(kind: str) -> float:
+    import torch
+
+    n = 8192 if kind == "cuda" else 512
+    left, right = torch.randn(n, n, device=kind), torch.randn(n, n, device=kind)
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        return 2 * n**3 / _fastest(lambda: left @ right, kind)
+    finally:
+        torch.set_float32_matmul_precision(allowed)
+
+
+def _fastest(work: Callable[[], Any], kind: str) -> float:
+    """Seconds of a call in the best of several rounds: whatever disturbs a round only adds to it."""
+    clock, seconds = clock_of("torch", kind), []
+    calls, rounds = (10, 20) if kind == "cuda" else (1, 100)  # short rounds find a moment without the neighbours
+    for _ in range(rounds + 3):
+        begin = clock()
+        for _ in range(calls):
+            work()
+        seconds.append((clock() - begin) / calls)
+    return min(seconds[3:])  # the first ones warm up
+
+
+def _cache_bytes(kind: str) -> int:
+    """The last cache before memory: what is much larger cannot stay in it."""
+    if kind == "cuda":
+        import torch
+
+        return int(torch.cuda.get_device_properties().L2_cache_size)
+    sizes = []
+    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = file.read_text().strip()
+        if text[-1:] in "KM" and text[:-1].isdigit():
+            sizes.append(int(text[:-1]) * {"K": 2**10, "M": 2**20}[text[-1]])
+    return max(sizes, default=64 * 2**20)  # not told: larger than most
+
+
+def _processor() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
