@@ -20,7 +20,8 @@ class EventClock:
     __name__ = "torch.cuda.Event"  # pytest-benchmark saves the timer's name
 
     def __init__(self) -> None:
-        self.seconds, self.last = 0.0, None
+        self.seconds = 0.0
+        self.last: Any = None
 
     def __call__(self) -> float:
         import torch

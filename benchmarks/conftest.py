@@ -22,8 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for key in (ROWS, UNTIMED, PROBLEMS):
-        config.stash[key] = []
+    config.stash[ROWS], config.stash[UNTIMED], config.stash[PROBLEMS] = [], [], []
     option = config.option
     if not (getattr(option, "benchmark_compare", None) or getattr(option, "benchmark_histogram", None)):
         option.benchmark_quiet = True  # one table is enough; pytest-benchmark's is the one that compares runs
@@ -66,9 +65,9 @@ def judged(request: pytest.FixtureRequest, device: Any) -> Any:
     """The verdicts on everything selected for this run."""
     from mmrec.benchmarks.judgement import Judgement, Refused, judgement
 
-    cases = [item.callspec.params["case"] for item in request.session.items if is_benchmark(item)]
+    cases = [item.callspec.params["case"] for item in request.session.items if is_benchmark(item)]  # type: ignore[attr-defined]
     wanted = {(c.implementation, c.op, c.dtype) for c in cases if not c.peer and not unavailable(c, device)}
-    given = request.config.option.mmrec_benchmark_result
+    given = getattr(request.config.option, "mmrec_benchmark_result", None)
     path = given or (DEFAULT_RESULT if DEFAULT_RESULT.is_file() else None)
     if not wanted:
         return Judgement({}, {})
@@ -165,13 +164,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     problems = [f"suspicious: {line}" for line in thresholds.suspicious(rows)]
     if getattr(config.option, "mmrec_check_thresholds", False) and DEVICE in config.stash:
         expected = thresholds.read().get(config.stash[DEVICE].kind, {})
-        problems += [f"too slow: {line}" for line in thresholds.misses(rows, config.stash[UNTIMED], expected)]
+        problems += [f"threshold missed: {line}" for line in thresholds.misses(rows, config.stash[UNTIMED], expected)]
     config.stash[PROBLEMS] += problems
     if problems and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+@pytest.hookimpl(tryfirst=True)  # pytest-benchmark's raises where --benchmark-compare-fail finds a regression
+def pytest_terminal_summary(config: pytest.Config) -> None:
     """The table, what was not timed, and what is wrong."""
     rows, untimed, problems = config.stash[ROWS], config.stash[UNTIMED], config.stash[PROBLEMS]
     if not rows and not untimed:
@@ -187,8 +187,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if rows:
         print_table(rows, config.stash[DEVICE], console)
     for reason in dict.fromkeys(row["reason"] for row in untimed):
-        console.print(f"{sum(row['reason'] == reason for row in untimed)} cases: {reason}", style="dim")
+        console.print(f"{sum(row['reason'] == reason for row in untimed)} x {reason}", style="dim", soft_wrap=True)
     for problem in problems:
         console.print(problem, style="bold red", soft_wrap=True, highlight=False)
     if getattr(config.option, "mmrec_check_thresholds", False):
-        console.print(f"thresholds: {len(problems)} problems" if problems else "thresholds: all kept", style="bold")
+        console.print(f"thresholds: {len(problems)} not kept" if problems else "thresholds: all kept", style="bold")

@@ -3,13 +3,13 @@
 A threshold is a ratio of two times measured in the same run, so it can be checked on any machine of its kind:
 `share_at_least` is the roof's time over the op's, `ratio_at_most` is the op's time over the baseline's.
 
-    python -m mmrec.benchmarks.thresholds RUN.json ...
+    python -m mmrec.benchmarks.thresholds [--slack FACTOR] RUN.json ...
 
 prints thresholds from saved runs (--benchmark-json): the worst value of all of them, and a factor of slack.
 """
 
+import argparse
 import json
-import sys
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -109,9 +109,10 @@ def proposed(rows: Iterable[Row], slack: float = 2.0) -> list[str]:
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:]:
-        sys.exit("usage: python -m mmrec.benchmarks.thresholds RUN.json ...")
-    runs = [json.loads(Path(name).read_text())["benchmarks"] for name in sys.argv[1:]]
-    saved = [benchmark["extra_info"] for run in runs for benchmark in run]
+    parser = argparse.ArgumentParser(description="Propose thresholds from saved runs.")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN.json")
+    parser.add_argument("--slack", type=float, default=2.0, help="factor on both numbers (default: 2)")
+    given = parser.parse_args()
+    saved = [benchmark["extra_info"] for run in given.runs for benchmark in json.loads(run.read_text())["benchmarks"]]
     for dtype in sorted({row["dtype"] for row in saved}):
-        print(f"\n[{dtype}]", *proposed(row for row in saved if row["dtype"] == dtype), sep="\n")
+        print(f"\n[{dtype}]", *proposed((row for row in saved if row["dtype"] == dtype), given.slack), sep="\n")

@@ -6,6 +6,7 @@ Every input is random and none is zero: zeros are cheap to multiply and to move.
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -83,11 +84,11 @@ def _torch_calls(function: Callable, case: Case, device: Device) -> Iterator[Cal
     for _ in range(number_of_sets(case, device)):
         arguments = [drawn(letters, draw_of(case.row, name, case)) for name, letters in case.row.arguments.items()]
         if case.direction == "forward":
-            yield lambda arguments=arguments: forward(arguments)
+            yield partial(forward, arguments)
         else:
             leaves = [argument.requires_grad_() for argument in arguments]
             g = drawn("BTD", ("normal", 0.0, 1.0))
-            yield lambda leaves=leaves, g=g: both(leaves, g)
+            yield partial(both, leaves, g)
 
 
 def _jax_calls(function: Callable, case: Case, device: Device) -> Iterator[Callable[[], Any]]:
@@ -123,7 +124,7 @@ def _jax_calls(function: Callable, case: Case, device: Device) -> Iterator[Calla
     for _ in range(number_of_sets(case, device)):
         arguments = tuple(drawn(letters, draw_of(case.row, name, case)) for name, letters in case.row.arguments.items())
         if case.direction == "forward":
-            yield lambda arguments=arguments: waited_for(forward, arguments)
+            yield partial(waited_for, forward, arguments)
         else:
             g = drawn("BTD", ("normal", 0.0, 1.0))
-            yield lambda arguments=(g, *arguments): waited_for(whole, arguments)
+            yield partial(waited_for, whole, (g, *arguments))

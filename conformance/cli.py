@@ -66,8 +66,11 @@ def verify(
     try:
         if replay:
             Case.parse(replay)
+        implemented: set[str] = set()
         for given in subjects:
-            Worker(given).close()  # loads it in a process of its own: what is wrong with it is said before any test
+            worker = Worker(given)  # loads it in a process of its own: what is wrong with it is said before any test
+            implemented |= set(worker.profile.ops)
+            worker.close()
     except (SubjectError, ValueError) as error:
         raise refuse(str(error)) from None
     tests = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
@@ -75,7 +78,8 @@ def verify(
                  "-p", "no:benchmark", "--disable-warnings", "-r", "", f"--mmrec-profile={profile}", f"--mmrec-seed={seed}",
                  f"--mmrec-result={out}", f"--mmrec-time-limit={time_limit:g}"]  # fmt: skip
     arguments += [f"--mmrec-subject={given}" for given in subjects]
-    arguments += [f"--mmrec-op={name}" for name in op or []] + [f"--mmrec-dtype={name}" for name in dtype or []]
+    arguments += [f"--mmrec-op={name}" for name in op or all_ops() if op or name in implemented]
+    arguments += [f"--mmrec-dtype={name}" for name in dtype or []]
     arguments += [f"--mmrec-replay={replay}", "-n", "0"] if replay else ["-n", jobs, "--dist", "loadgroup"]
     code = pytest.main(arguments + pytest_arguments)
     raise typer.Exit({0: 0, 1: 1}.get(int(code), WRONG_CALL))

@@ -32,7 +32,7 @@ def build(records: list[dict[str, Any]], *, profile: str, seed: int, seconds: fl
     from mmrec.numerics.formats import FLOAT32, FLOAT64
 
     subjects = {record["subject"]: record["about"] for record in records}
-    shown = {clause for record in records for clause in record["clauses"]}
+    shown = {clause for record in records for clause in record["clauses"]} | {e["clause"] for e in experiments}
     clauses = {name: clause for name, clause in spec.clauses().items() if name in shown}
     ops = {name: op for name, op in all_ops().items() if name in {record["op"] for record in records}}
     return plain({

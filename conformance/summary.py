@@ -36,9 +36,12 @@ def title_of(document: dict[str, Any], clauses: tuple[str, ...]) -> str:
 
 
 def label_of(clauses: tuple[str, ...]) -> str:
-    """REC-10, REC-11, REC-12 as REC-10..12."""
-    if len(clauses) > 2 and len({clause.rpartition("-")[0] for clause in clauses}) == 1:
-        return f"{clauses[0]}..{clauses[-1].rpartition('-')[2]}"
+    """REC-10, REC-11, REC-12 as REC-10..12; other ids in full."""
+    areas, numbers = zip(*(clause.rpartition("-")[::2] for clause in clauses), strict=True)
+    if len(clauses) > 2 and len(set(areas)) == 1 and all(n.isdigit() for n in numbers):
+        first, last = int(numbers[0]), int(numbers[-1])
+        if [int(n) for n in numbers] == list(range(first, last + 1)):
+            return f"{clauses[0]}..{last}"
     return ", ".join(clauses)
 
 

@@ -19,7 +19,7 @@ def test_long_sequences_stay_within_the_same_bound(examination):
 
     def examine(case):
         inputs = case.inputs()
-        yield examination.trial.judge_values(case, inputs, examination.trial.ask(case, inputs))
+        yield examination.trial.judge_values(case, inputs, examination.trial.ask(case, inputs, twice=False))
 
     examination.examine(examine, long_cases(examination))
     examination.conclude()
@@ -33,7 +33,7 @@ def test_long_gradients_stay_within_the_same_bound(examination):
 
     def examine(case):
         inputs, g = case.inputs(), case.cotangent()
-        yield examination.trial.judge_gradients(case, inputs, g, examination.trial.ask(case, inputs, g))
+        yield examination.trial.judge_gradients(case, inputs, g, examination.trial.ask(case, inputs, g, twice=False))
 
     examination.examine(examine, long_cases(examination))
     examination.conclude()

@@ -39,6 +39,7 @@ class Request:
     refill: dict[str, np.ndarray] | None = None  # then ask again with these values in the same buffers
     dtypes: dict[str, str] = field(default_factory=dict)  # another dtype for single arguments (bad input)
     checked: bool = False  # in the subject's checked mode
+    twice: bool = True  # ask a second time and compare bits
 
 
 @dataclass
@@ -75,10 +76,11 @@ def respond(subject: Subject, request: Request) -> Answer:
             for name, gradient in gradients.items():
                 answer.gradients[name], answer.gradient_dtypes[name] = speak.read(gradient)
             answer.aliased = [name for name, array in arrays.items() if speak.shares_memory(first, array)]
-            second, again = _ask(speak, function, arrays, request, subject)
-            answer.same_twice = _same_bits(answer.result, speak.read(second)[0]) and all(
-                _same_bits(answer.gradients[name], speak.read(gradient)[0]) for name, gradient in again.items()
-            )
+            if request.twice:
+                second, again = _ask(speak, function, arrays, request, subject)
+                answer.same_twice = _same_bits(answer.result, speak.read(second)[0]) and all(
+                    _same_bits(answer.gradients[name], speak.read(gradient)[0]) for name, gradient in again.items()
+                )
             for name, array in arrays.items():
                 if request.dtypes.get(name) is None and not _same_bits(speak.read(array)[0], request.arrays[name]):
                     answer.mutated.append(name)
@@ -204,7 +206,7 @@ class Worker:
     """A subject in a child process, restarted when it dies, never waited for longer than ``time_limit``."""
 
     START_LIMIT = 180.0  # importing a framework on a busy machine
-    STEPS_WITHIN_LIMIT = 4096  # longer sequences may take longer, in proportion
+    STEPS_WITHIN_LIMIT = 16384  # longer sequences may take longer, in proportion
 
     def __init__(self, given: str, time_limit: float = 60.0):
         self.given, self.time_limit = given, time_limit

@@ -73,6 +73,9 @@ class RunningError:
         other = self._number(other)
         value = self.value * other.value
         error = np.abs(self.value) * other.error + np.abs(other.value) * self.error + self.error * other.error
+        if self.model.flush_to_zero:  # an operand that is subnormal may be read as 0
+            tiny = self.model.arithmetic.tiny
+            error = error + np.where((np.abs(self.value) < tiny) | (np.abs(other.value) < tiny), np.abs(value), 0.0)
         exact = _exact_factor(other) | _exact_factor(self)
         return self._rounded(value, error, np.where(exact, 0.0, self.model.multiply))
 
@@ -104,7 +107,8 @@ class RunningError:
         mine, theirs = np.abs(self.value), np.abs(other.value)
         error = mine @ other.error + self.error @ theirs + self.error @ other.error
         majorant = mine @ theirs + error
-        underflow = np.where(majorant > 0, terms * self.model.eta, 0.0)
+        largest = max(1.0, np.max(mine, initial=0.0), np.max(theirs, initial=0.0))  # times a subnormal read as 0
+        underflow = np.where(majorant > 0, terms * self.model.eta * largest, 0.0)
         return RunningError(self.value @ other.value,
                             (error + self.model.gamma(terms) * majorant + underflow) * SLACK, self.model)
 

@@ -3,10 +3,12 @@
 One file an op, found by listing this folder. Each has ``VARIANTS``: small kernels in PyTorch, so that gradients
 are judged too, most of them one shared kernel with a single deliberate mistake switched on. Their common parts:
 
-    _contract   bad input, dtypes, empty input: what surrounds every kernel, and mistakes there
-    _scans      orders in which a linear recurrence can be evaluated, its adjoint, and mistakes in both
-    _arithmetic matrix-vector products, sigmoids and roundings of every kind
-    _faults     mistakes that any kernel can make: memory, buffers, strides, rows, steps
+    _contract    bad input, dtypes, empty input: what surrounds every kernel, and mistakes there
+    _scans       orders in which a linear recurrence can be evaluated, its adjoint, and mistakes in both
+    _arithmetic  matrix-vector products, sigmoids and roundings of every kind
+    _products    the decay products in every order, and their gradients
+    _stabilizers mixes and norms
+    _faults      mistakes that any kernel can make: memory, buffers, strides, rows, steps
 """
 
 import importlib

@@ -109,5 +109,10 @@ def _approximate_sigmoid(x: Tensor) -> Tensor:
 # Mistake: 0.5 + 0.5 tanh(x / 2) with the hardware's tanh, wrong by 2^-11.
 sigmoid_by_hardware_tanh = differentiated_by(_approximate_sigmoid, lambda x, s, g: (g * s * (1 - s),))
 
+# Mistake: one ulp too large everywhere, as a constant that was rounded up makes it: half open is not exactly 1/2.
+sigmoid_above_half = differentiated_by(
+    lambda x: torch.sigmoid(x) * (1 + torch.finfo(x.dtype).eps), lambda x, s, g: (g * s * (1 - s),)
+)
+
 # Mistake: the gradient takes its sigmoid from a table in bfloat16.
 sigmoid_with_narrow_gradient = differentiated_by(torch.sigmoid, lambda x, s, g: (g * in_bfloat16(s * (1 - s)),))

@@ -67,7 +67,8 @@ def refuse_bad_input(op: Op, arrays: Mapping[str, Any], options: Mapping[str, An
     for name, letters in op.arguments.items():
         array = arrays[name]
         if not isinstance(array, torch.Tensor) or array.dtype not in ACCEPTED:
-            raise TypeError(f"{name}: expected a tensor of one of {ACCEPTED}, got {getattr(array, 'dtype', type(array))}")
+            given = getattr(array, "dtype", type(array))
+            raise TypeError(f"{name}: expected a tensor of one of {ACCEPTED}, got {given}")
         if array.dtype != first.dtype:
             raise TypeError(f"{name}: {array.dtype} does not match {first_name}: expected {first.dtype}")
         if array.ndim != len(letters):
@@ -75,7 +76,8 @@ def refuse_bad_input(op: Op, arrays: Mapping[str, Any], options: Mapping[str, An
         for letter, length in zip(letters, array.shape, strict=True):
             expected, owner = lengths.setdefault(letter, (length, name))
             if length != expected:
-                raise ValueError(f"{name}: shape {tuple(array.shape)} does not match {owner}: expected {letter} = {expected}")
+                shape = tuple(array.shape)
+                raise ValueError(f"{name}: shape {shape} does not match {owner}: expected {letter} = {expected}")
     for name, value in options.items():
         choices = op.options.get(name, ())
         if name not in op.options or (isinstance(value, str) and value not in choices):

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ def delayed_at_end(y: Tensor) -> Tensor:
 def with_stale_row(core: Kernel) -> Kernel:
     """The second half of the last row still holds what was computed for the first row."""
 
-    def stale(*arrays: Tensor, **options: object) -> Tensor:
+    def stale(*arrays: Tensor, **options: Any) -> Tensor:
         y, half = core(*arrays, **options), arrays[0].shape[1] // 2
         return torch.cat([y[:-1], torch.cat([y[-1:, :half], y[:1, half:]], dim=1)])
 
@@ -39,7 +40,7 @@ def with_stale_row(core: Kernel) -> Kernel:
 def with_rows_summed(core: Kernel) -> Kernel:
     """A mask by multiplication adds 0 times every other row: nothing, unless one of them is NaN."""
 
-    def leaking(*arrays: Tensor, **options: object) -> Tensor:
+    def leaking(*arrays: Tensor, **options: Any) -> Tensor:
         y = core(*arrays, **options)
         return y + 0 * y.sum(0, keepdim=True)
 
@@ -49,7 +50,7 @@ def with_rows_summed(core: Kernel) -> Kernel:
 def with_future_summed(core: Kernel) -> Kernel:
     """A mask by multiplication adds 0 times every later step: nothing, unless one of them is NaN."""
 
-    def leaking(*arrays: Tensor, **options: object) -> Tensor:
+    def leaking(*arrays: Tensor, **options: Any) -> Tensor:
         y = core(*arrays, **options)
         return y + 0 * y.sum(1, keepdim=True)
 
@@ -70,7 +71,7 @@ def read_as_contiguous(x: Tensor) -> Tensor:
 def with_unwritten_tail(core: Kernel, block: int = 16) -> Kernel:
     """A last block that is not full stays as it was allocated when it holds a single step."""
 
-    def unwritten(*arrays: Tensor, **options: object) -> Tensor:
+    def unwritten(*arrays: Tensor, **options: Any) -> Tensor:
         y = core(*arrays, **options)
         if y.shape[1] % block != 1 or y.shape[1] == 1:
             return y
@@ -82,7 +83,7 @@ def with_unwritten_tail(core: Kernel, block: int = 16) -> Kernel:
 def spoiling(kernel: Kernel, which: int = 0) -> Kernel:
     """One argument is used as scratch space."""
 
-    def spoils(*given: Tensor, **options: object) -> Tensor:
+    def spoils(*given: Tensor, **options: Any) -> Tensor:
         result = kernel(*given, **options)
         given[which].data[..., -1:] = 0
         return result
@@ -97,7 +98,7 @@ def remembering(kernel: Kernel, by: Callable[[Tensor], object]) -> Kernel:
     """An answer given before is given again when ``by`` says that the arguments are the same."""
     answers: dict[object, Tensor] = {}
 
-    def remembers(*given: Tensor, **options: object) -> Tensor:
+    def remembers(*given: Tensor, **options: Any) -> Tensor:
         if any(array.requires_grad for array in given):
             return kernel(*given, **options)
         key = (*map(by, given), *options.items())

@@ -60,7 +60,9 @@ def by_adjoint(limit: Callable[[Tensor], Tensor], backward: Adjoint, forward: Ke
     return lambda gamma, initial: whole(limit(gamma), initial)
 
 
-def divided_adjoint(decay: Tensor, initial: Tensor, y: Tensor, g: Tensor, *, lowest: float = 0.0) -> tuple[Tensor, Tensor]:
+def divided_adjoint(
+    decay: Tensor, initial: Tensor, y: Tensor, g: Tensor, *, lowest: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Mistake: all products at once, and the decay divided out of them; 0 / 0 where it is zero."""
     wanted = (g * y).flip(1).cumsum(1).flip(1)
     ddecay = wanted / decay.clamp(min=lowest)

@@ -41,7 +41,9 @@ def last_state(states: Tensor, block: int) -> Tensor:
     return states[:, -1]
 
 
-def chunked(a: Tensor, b: Tensor, h0: Tensor, size: int = 16, carry: Callable[[Tensor, int], Tensor] = last_state) -> Tensor:
+def chunked(
+    a: Tensor, b: Tensor, h0: Tensor, size: int = 16, carry: Callable[[Tensor, int], Tensor] = last_state
+) -> Tensor:
     """Blocks of ``size`` steps, each from state 0 on its own, then shifted by what the block before hands on."""
     h, blocks = h0, []
     for block, start in enumerate(range(0, a.shape[1], size)):
@@ -71,7 +73,7 @@ def doubling(a: Tensor, b: Tensor, h0: Tensor, compose: Callable[[Pair, Pair, in
 
 
 def up_and_down(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
-    """Blelloch's tree: pairs of steps are joined, the problem of half the length solved, the steps between filled in."""
+    """Blelloch's tree: pairs of steps are joined, half the length is solved, the steps between are filled in."""
     steps = a.shape[1]
     if steps == 1:
         return a * h0[:, None] + b
@@ -116,10 +118,9 @@ def affine(scan: Scan = sequential, backward: Callable[..., tuple[Tensor, ...]] 
     return differentiated_by(scan, backward or partial(adjoint, scan=scan))
 
 
-def without_last_gradient(*arrays: Tensor) -> tuple[Tensor, ...]:
+def without_last_gradient(a: Tensor, b: Tensor, h0: Tensor, h: Tensor, g: Tensor) -> tuple[Tensor, ...]:
     """Mistake: what the loss wants of the last step is dropped."""
-    *others, g = arrays
-    return adjoint(*others, torch.cat([g[:, :-1], torch.zeros_like(g[:, :1])], dim=1))
+    return adjoint(a, b, h0, h, torch.cat([g[:, :-1], torch.zeros_like(g[:, :1])], dim=1))
 
 
 # ---- mistakes at block edges and in trees -----------------------------------------------------

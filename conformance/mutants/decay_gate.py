@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,16 +82,16 @@ def gate(
     return limit(join(base, context))
 
 
-def kernel(**fault: object) -> Kernel:
+def kernel(**fault: Any) -> Kernel:
     return op(partial(gate, **fault))
 
 
-def one_input(z: Tensor, k: Tensor, *weights: Tensor, **options: str) -> Tensor:
+def one_input(z: Tensor, k: Tensor, *weights: Tensor, **options: Any) -> Tensor:
     """Both pathways read the input."""
     return gate(z, z + 0 * k, *weights, **options)
 
 
-def one_network(z: Tensor, k: Tensor, *weights: Tensor, **options: str) -> Tensor:
+def one_network(z: Tensor, k: Tensor, *weights: Tensor, **options: Any) -> Tensor:
     """Both pathways have the weights of the base."""
     return gate(z, k, *weights[:4], *weights[:4], **options)
 
@@ -118,7 +119,8 @@ def constant_gelu(x: Tensor, gelu: str) -> Tensor:
 
 VARIANTS = (
     right("library", kernel(), "as the clauses read", dtypes=EVERY_DTYPE),
-    right("permuted", kernel(product=permuted_product), "products sum their columns in another order", dtypes=EVERY_DTYPE),
+    right("permuted", kernel(product=permuted_product),
+          "products sum their columns in another order", dtypes=EVERY_DTYPE),
     right("pairwise", kernel(product=pairwise_product), "products sum in a tree"),
     right("gelu_written_out", kernel(activate=formula), "tanh and erf of the library, the rest by hand"),
     right("sigmoid_by_exp2", kernel(sigmoid=sigmoid_by_exp2), "1 / (1 + 2^(-x log2 e)), as compilers write it"),
@@ -149,7 +151,8 @@ VARIANTS = (
           caught_by="the_future_is_not_felt"),
     wrong("gradient_through_clip", kernel(limit=straight_through(within)), "a clipped decay still gets a gradient"),
     wrong("constant_gelu", kernel(activate=constant_gelu), "the gradient of the GELU lacks a term"),
-    wrong("narrow_gate_gradient", kernel(sigmoid=sigmoid_with_narrow_gradient), "gates are saved for the gradient in bfloat16"),
+    wrong("narrow_gate_gradient", kernel(sigmoid=sigmoid_with_narrow_gradient),
+          "gates are saved for the gradient in bfloat16"),
     wrong("bias_half_felt", op(gate, base_b2=half_felt), "the gradient of base_b2 is halved"),
     wrong("context_unfelt", op(gate, k=unfelt), "the gradient of the context is zero"),
     wrong("remembered_by_shape", remembering(kernel(), shape), "an answer is remembered by shape"),

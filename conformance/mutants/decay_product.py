@@ -57,7 +57,7 @@ def summed_in_pairs(logs: Tensor) -> Tensor:
 
 def floor_of_product(gamma: Tensor, initial: Tensor) -> Tensor:
     """The product is kept above e^-50, not each of its factors."""
-    return by_library(lambda x: refusing_negative(x))(gamma, torch.ones_like(initial)).clamp(min=FLOOR) * initial[:, None]
+    return torch.cumprod(refusing_negative(gamma), dim=1).clamp(min=FLOOR) * initial[:, None]
 
 
 def growing_at_step_three(gamma: Tensor, initial: Tensor) -> Tensor:
@@ -81,8 +81,10 @@ VARIANTS = (
     right("blocks_of_64", scanned(in_blocks_of(64)), "larger blocks round elsewhere"),
     right("doubling", scanned(doubling), "Hillis and Steele's tree", dtypes=EVERY_DTYPE),
     right("up_and_down", scanned(up_and_down), "Blelloch's tree"),
-    right("library", kernel(by_adjoint(floored, product_adjoint, forward=library_product)), "torch.cumprod, and the adjoint of ADJ-1"),
-    right("logarithms", kernel(through_logarithms(floored, summed_in_pairs)), "log, sum by a tree, exp, declared as such",
+    right("library", kernel(by_adjoint(floored, product_adjoint, forward=library_product)),
+          "torch.cumprod, and the adjoint of ADJ-1"),
+    right("logarithms", kernel(through_logarithms(floored, summed_in_pairs)),
+          "log, sum by a tree, exp, declared as such",
           declares=TREE_OF_LOGARITHMS),
     right("logarithms_in_order", kernel(through_logarithms(floored, partial(torch.cumsum, dim=1))),
           "log, sum in order, exp, declared as such", declares={"class": "log", "depth": "sequential"}),
@@ -100,23 +102,31 @@ VARIANTS = (
           "logarithms are held in bfloat16", declares=TREE_OF_LOGARITHMS),
     wrong("undeclared_logarithms", kernel(through_logarithms(floored, partial(torch.cumsum, dim=1))),
           "logarithms cost digits, and nothing was declared"),
-    wrong("narrow_accumulator", kernel(by_scan(partial(sequential, keep=in_bfloat16), floored)), "the product is kept in bfloat16",
+    wrong("narrow_accumulator", kernel(by_scan(partial(sequential, keep=in_bfloat16), floored)),
+          "the product is kept in bfloat16",
           dtypes=("bfloat16",)),
     wrong("narrow_carry", scanned(partial(chunked, carry=narrow_carry)), "blocks hand on a bfloat16 product"),
-    wrong("carry_off_by_one", scanned(partial(chunked, carry=state_before_last)), "a block continues the product before the last"),
-    wrong("one_carry_missing", scanned(partial(chunked, carry=nothing_from_the_second_block)), "the third block starts at 0"),
+    wrong("carry_off_by_one", scanned(partial(chunked, carry=state_before_last)),
+          "a block continues the product before the last"),
+    wrong("one_carry_missing", scanned(partial(chunked, carry=nothing_from_the_second_block)),
+          "the third block starts at 0"),
     wrong("initial_ignored", kernel(by_library(floored), initial=torch.ones_like), "starts at 1"),
     wrong("last_step_dropped", kernel(without_last_step(by_library(floored))), "the loop ends one step early"),
-    wrong("grows", kernel(growing_at_step_three), "a rounding error too many, upwards", caught_by="products_never_grow"),
-    wrong("rows_leak", kernel(with_rows_summed(by_library(floored))), "NaN of one row reaches the others", caught_by="rows_never_mix"),
+    wrong("grows", kernel(growing_at_step_three),
+          "a rounding error too many, upwards", caught_by="products_never_grow"),
+    wrong("rows_leak", kernel(with_rows_summed(by_library(floored))),
+          "NaN of one row reaches the others", caught_by="rows_never_mix"),
     wrong("negative_floored", kernel(negative_as_floor), "a negative decay is floored, not refused",
           caught_by="products_of_values_outside_their_domain_are_nan_from_there_on"),
-    wrong("gradient_through_floor", kernel(by_library(straight_through(floored))), "a floored decay still gets a gradient"),
+    wrong("gradient_through_floor", kernel(by_library(straight_through(floored))),
+          "a floored decay still gets a gradient"),
     wrong("gradient_with_own_product", kernel(by_adjoint(floored, partial(product_adjoint, earlier=own_product))),
           "dgamma_t takes y_t, not y_{t-1}"),
-    wrong("gradient_of_library", kernel(by_library(floored)), "torch.cumprod differentiates by dividing, and subnormal products are lost"),
+    wrong("gradient_of_library", kernel(by_library(floored)),
+          "torch.cumprod differentiates by dividing, and subnormal products are lost"),
     wrong("initial_half_felt", kernel(by_library(floored), initial=half_felt), "dinitial is halved"),
     wrong("remembered_by_shape", remembering(kernel(by_library(floored)), shape), "an answer is remembered by shape"),
     wrong("contiguous_only", kernel(by_library(floored), gamma=read_as_contiguous), "ignores the strides of gamma"),
-    wrong("order_by_chance", alternating(scanned(in_blocks_of(16)), scanned(doubling)), "the order of products changes from call to call"),
+    wrong("order_by_chance", alternating(scanned(in_blocks_of(16)), scanned(doubling)),
+          "the order of products changes from call to call"),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from mmrec.conformance.mutants._arithmetic import (
     pairwise_product,
     permuted_product,
     rounded_product,
+    sigmoid_above_half,
     sigmoid_by_exp2,
     sigmoid_by_hardware_tanh,
     sigmoid_with_narrow_gradient,
@@ -63,11 +65,9 @@ def loop(step: Step = gated_step, keep: Callable[[Tensor, int], Tensor] = lambda
     return core
 
 
-def kernel(core: Kernel | None = None, keep: Callable[[Tensor, int], Tensor] | None = None, **fault: object) -> Kernel:
-    """The op with another core, another way to keep the state, or one fault in its step."""
-    if core is None:
-        core = loop(partial(gated_step, **fault), keep or (lambda h, t: h))
-    return op(core)
+def kernel(keep: Callable[[Tensor, int], Tensor] = lambda h, t: h, **fault: Any) -> Kernel:
+    """The op with one fault in its step, or in what it keeps of the state."""
+    return op(loop(partial(gated_step, **fault), keep))
 
 
 def fused_step(z: Tensor, gamma: Tensor, W_g: Tensor, b_g: Tensor, h: Tensor) -> Tensor:
@@ -90,6 +90,11 @@ def gates_exchanged(z: Tensor, gamma: Tensor, W_g: Tensor, b_g: Tensor, h: Tenso
 
 def gate_after_decay(z: Tensor, gamma: Tensor, W_g: Tensor, b_g: Tensor, h: Tensor) -> Tensor:
     return z * torch.sigmoid(library_product(W_g, gamma * h) + b_g) + gamma * h
+
+
+def state_kept_twice(z: Tensor, gamma: Tensor, W_g: Tensor, b_g: Tensor, h: Tensor) -> Tensor:
+    """A residual connection beside the decay: the state is no longer bounded."""
+    return gated_step(z, gamma, W_g, b_g, h) + h
 
 
 def gate_from_input(z: Tensor, gamma: Tensor, W_g: Tensor, b_g: Tensor, h: Tensor) -> Tensor:
@@ -122,10 +127,11 @@ def slowly_growing(h: Tensor, t: int) -> Tensor:
 
 VARIANTS = (
     right("loop", kernel(), "as the clause reads", dtypes=EVERY_DTYPE),
-    right("permuted", kernel(product=permuted_product), "the product sums its columns in another order", dtypes=EVERY_DTYPE),
+    right("permuted", kernel(product=permuted_product),
+          "the product sums its columns in another order", dtypes=EVERY_DTYPE),
     right("pairwise", kernel(product=pairwise_product), "the product sums in a tree"),
-    right("bias_first", kernel(loop(bias_first)), "the bias is added before the product, not after"),
-    right("fused", kernel(loop(fused_step)), "the decay is a fused multiply-add"),
+    right("bias_first", op(loop(bias_first)), "the bias is added before the product, not after"),
+    right("fused", op(loop(fused_step)), "the decay is a fused multiply-add"),
     right("sigmoid_by_exp2", kernel(sigmoid=sigmoid_by_exp2), "1 / (1 + 2^(-x log2 e)), as compilers write it"),
     right("sigmoid_with_noise", kernel(sigmoid=sigmoid_with_noise), "an exponential that is 2 ulp off"),
     wrong("transposed", kernel(product=transposed_product), "W_g acts on row vectors"),
@@ -133,32 +139,38 @@ VARIANTS = (
     wrong("narrow_product", kernel(product=rounded_product(in_bfloat16)), "the product runs in bfloat16"),
     wrong("hardware_tanh", kernel(sigmoid=sigmoid_by_hardware_tanh), "the sigmoid is right to 2^-11"),
     wrong("narrow_state", kernel(keep=narrow_state), "the state is kept in bfloat16"),
-    wrong("narrow_state_narrow_storage", kernel(keep=narrow_state), "the state is kept as it is stored", dtypes=("bfloat16",)),
+    wrong("narrow_state_narrow_storage", kernel(keep=narrow_state),
+          "the state is kept as it is stored", dtypes=("bfloat16",)),
     wrong("bias_ignored", op(loop(), b_g=torch.zeros_like), "the gate has no bias"),
     wrong("initial_state_ignored", op(loop(), h0=torch.zeros_like), "starts at 0"),
     wrong("delayed_decay", op(loop(), gamma=delayed), "gamma_{t-1} in the place of gamma_t"),
-    wrong("gates_exchanged", kernel(loop(gates_exchanged)), "the gate multiplies the state, the decay the input"),
-    wrong("gate_after_decay", kernel(loop(gate_after_decay)), "the gate sees the decayed state"),
-    wrong("gate_from_input", kernel(loop(gate_from_input)), "the gate sees the input"),
-    wrong("gates_all_at_once", kernel(gates_all_at_once), "all gates are computed from h0"),
-    wrong("grows", kernel(keep=slowly_growing), "the state grows by 2^-20 a step", caught_by="without_input_the_state_decays"),
-    wrong("gate_not_half", kernel(sigmoid=sigmoid_by_hardware_tanh), "an unweighted gate is not exactly half open",
+    wrong("gates_exchanged", op(loop(gates_exchanged)), "the gate multiplies the state, the decay the input"),
+    wrong("gate_after_decay", op(loop(gate_after_decay)), "the gate sees the decayed state"),
+    wrong("gate_from_input", op(loop(gate_from_input)), "the gate sees the input"),
+    wrong("state_kept_twice", op(loop(state_kept_twice)), "a residual connection beside the decay",
+          caught_by="the_state_stays_bounded"),
+    wrong("gates_all_at_once", op(gates_all_at_once), "all gates are computed from h0"),
+    wrong("grows", kernel(keep=slowly_growing),
+          "the state grows by 2^-20 a step", caught_by="without_input_the_state_decays"),
+    wrong("gate_not_half", kernel(sigmoid=sigmoid_above_half), "the sigmoid of 0 is an ulp above 1/2",
           caught_by="an_unweighted_gate_is_half_open"),
-    wrong("last_step_dropped", kernel(without_last_step(loop())), "the loop ends one step early"),
-    wrong("stale_row", kernel(with_stale_row(loop())), "half of the last row was computed for the first"),
-    wrong("rows_leak", kernel(with_rows_summed(loop())), "NaN of one row reaches the others", caught_by="rows_never_mix"),
+    wrong("last_step_dropped", op(without_last_step(loop())), "the loop ends one step early"),
+    wrong("stale_row", op(with_stale_row(loop())), "half of the last row was computed for the first"),
+    wrong("rows_leak", op(with_rows_summed(loop())),
+          "NaN of one row reaches the others", caught_by="rows_never_mix"),
     wrong("gate_gradient_missing", kernel(seen_by_gate=unfelt), "the state is not felt through the gate"),
     wrong("truncated", kernel(keep=forgotten_every_16), "the gradient is truncated every 16 steps"),
     wrong("weight_half_felt", op(loop(), W_g=half_felt), "the gradient of W_g is halved"),
     wrong("bias_unfelt", op(loop(), b_g=unfelt), "the gradient of b_g is zero"),
     wrong("initial_state_unfelt", op(loop(), h0=unfelt), "dh0 is zero"),
-    wrong("narrow_gate_gradient", kernel(sigmoid=sigmoid_with_narrow_gradient), "gates are saved for the gradient in bfloat16"),
+    wrong("narrow_gate_gradient", kernel(sigmoid=sigmoid_with_narrow_gradient),
+          "gates are saved for the gradient in bfloat16"),
     wrong("remembered_by_shape", remembering(kernel(), shape), "an answer is remembered by shape",
           caught_by="new_values_in_the_same_buffers_give_new_results"),
     wrong("order_by_chance", alternating(kernel(product=permuted_product), kernel(product=pairwise_product)),
           "the order of additions changes from call to call"),
     wrong("contiguous_only", op(loop(), W_g=read_as_contiguous), "ignores the strides of W_g"),
-    wrong("tail_not_written", kernel(with_unwritten_tail(loop())), "a last block of one step stays uninitialised"),
+    wrong("tail_not_written", op(with_unwritten_tail(loop())), "a last block of one step stays uninitialised"),
     wrong("spoils_state", spoiling(kernel(), 4), "h0 is scratch space"),
     wrong("accepts_anything", op(loop(), validates=False), "bad input is broadcast or fails far away",
           caught_by="bad_input_is_refused_by_the_name_of_the_argument"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,113 +34,26 @@ from mmrec.conformance.mutants._faults import (
     with_stale_row,
     with_unwritten_tail,
 )
+from mmrec.conformance.mutants._stabilizers import (
+    always_rms,
+    constant_scale,
+    eps_outside,
+    exchanged,
+    factored,
+    interpolated,
+    mixed,
+    normalized,
+    normalized_apart,
+    normalized_by_division,
+    normalized_by_welford,
+    rms_with_bias,
+    rms_without_weight,
+    sample_variance,
+    with_eps,
+    without_decay,
+)
 
 op = partial(under_contract, "stabilized_recurrence")
-
-# ---- mix ------------------------------------------------------------------------------------
-
-
-def mixed(h: Tensor, g: Tensor, z: Tensor, gamma: Tensor) -> Tensor:
-    """u = (1 - g) h + g z + gamma h."""
-    return (1 - g) * h + g * z + gamma * h
-
-
-def factored(h: Tensor, g: Tensor, z: Tensor, gamma: Tensor) -> Tensor:
-    """The two shares of the state added first."""
-    return ((1 - g) * h + gamma * h) + g * z
-
-
-def exchanged(h: Tensor, g: Tensor, z: Tensor, gamma: Tensor) -> Tensor:
-    return g * h + (1 - g) * z + gamma * h
-
-
-def interpolated(h: Tensor, g: Tensor, z: Tensor, gamma: Tensor) -> Tensor:
-    """h + g (z - h): an open gate does not give z back when h is large."""
-    return h + g * (z - h) + gamma * h
-
-
-def without_decay(h: Tensor, g: Tensor, z: Tensor, gamma: Tensor) -> Tensor:
-    return (1 - g) * h + g * z + 0 * gamma
-
-
-# ---- norm -----------------------------------------------------------------------------------
-
-
-def normalized(u: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float, divisor: int | None = None) -> Tensor:
-    """REC-14, the variance of the layer norm in two passes."""
-    if norm == "none":
-        return u
-    if norm == "rms":
-        return u * torch.rsqrt(u.square().mean(-1, keepdim=True) + eps) * weight
-    centred = u - u.mean(-1, keepdim=True)
-    variance = centred.square().sum(-1, keepdim=True) / (divisor or u.shape[-1])
-    return centred * torch.rsqrt(variance + eps) * weight + bias
-
-
-def normalized_apart(u: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> Tensor:
-    """The layer norm as x r - mean r, as libraries write it."""
-    if norm != "layer":
-        return normalized(u, weight, bias, norm, eps)
-    mean = u.mean(-1, keepdim=True)
-    r = torch.rsqrt((u - mean).square().mean(-1, keepdim=True) + eps)
-    return (u * r - mean * r) * weight + bias
-
-
-def normalized_by_welford(u: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> Tensor:
-    """Mean and variance of the layer norm in one pass that does not cancel."""
-    if norm != "layer":
-        return normalized(u, weight, bias, norm, eps)
-    mean, squares = torch.zeros_like(u[..., 0]), torch.zeros_like(u[..., 0])
-    for count, x in enumerate(u.unbind(-1), start=1):
-        away = x - mean
-        mean = mean + away / count
-        squares = squares + away * (x - mean)
-    r = torch.rsqrt(squares / u.shape[-1] + eps)
-    return (u - mean[..., None]) * r[..., None] * weight + bias
-
-
-def normalized_by_division(u: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> Tensor:
-    """Divided by a square root, where others multiply by its inverse."""
-    if norm != "rms":
-        return normalized(u, weight, bias, norm, eps)
-    return weight * (u / torch.sqrt(eps + u.square().flip(-1).mean(-1, keepdim=True)))
-
-
-def sample_variance(u: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> Tensor:
-    return normalized(u, weight, bias, norm, eps, divisor=max(u.shape[-1] - 1, 1))
-
-
-def eps_outside(u: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> Tensor:
-    """u / (rms + eps), not u / sqrt(mean square + eps)."""
-    if norm != "rms":
-        return normalized(u, weight, bias, norm, eps)
-    return u / (u.square().mean(-1, keepdim=True).sqrt() + eps) * weight
-
-
-def constant_scale(u: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> Tensor:
-    """The gradient takes the scale of the norm for a constant."""
-    if norm != "rms":
-        return normalized(u, weight, bias, norm, eps)
-    return u * torch.rsqrt(u.square().mean(-1, keepdim=True) + eps).detach() * weight
-
-
-def with_eps(changed: Callable[[float], float]) -> Callable[..., Tensor]:
-    return lambda u, weight, bias, norm, eps: normalized(u, weight, bias, norm, changed(eps))
-
-
-def rms_without_weight(u: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> Tensor:
-    return normalized(u, torch.ones_like(weight) if norm == "rms" else weight, bias, norm, eps)
-
-
-def rms_with_bias(u: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> Tensor:
-    return normalized(u, weight, bias, norm, eps) + (bias if norm == "rms" else 0)
-
-
-def always_rms(u: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> Tensor:
-    return normalized(u, weight, bias, "rms" if norm == "layer" else norm, eps)
-
-
-# ---- step and loop --------------------------------------------------------------------------
 
 
 def clipped(x: Tensor, limit: float) -> Tensor:
@@ -159,8 +73,8 @@ def clip_then_norm(u: Tensor, norm: Callable[[Tensor], Tensor], clip: Callable[[
 
 
 def loop(
-    z: Tensor, gate_z: Tensor, gamma: Tensor, W_h: Tensor, b_h: Tensor, norm_weight: Tensor, norm_bias: Tensor, h0: Tensor,
-    *, norm: str = "rms", eps: float = 1e-6, clip: float = 100.0,
+    z: Tensor, gate_z: Tensor, gamma: Tensor, W_h: Tensor, b_h: Tensor, norm_weight: Tensor, norm_bias: Tensor,
+    h0: Tensor, *, norm: str = "rms", eps: float = 1e-6, clip: float = 100.0,
     product: Callable = library_product, sigmoid: Callable = torch.sigmoid, mix: Callable = mixed,
     normalize: Callable = normalized, limit: Callable = clipped, order: Callable = norm_then_clip,
     seen_by_gate: Callable = unchanged, keep: Callable = unchanged, carries_clipped: bool = True,
@@ -178,17 +92,18 @@ def loop(
     return torch.stack(states, dim=1)
 
 
-def kernel(**fault: object) -> Kernel:
+def kernel(**fault: Any) -> Kernel:
     return op(partial(loop, **fault))
 
 
-def with_fixed_clip(*arrays: Tensor, clip: float = 100.0, **options: object) -> Tensor:
+def with_fixed_clip(*arrays: Tensor, clip: float = 100.0, **options: Any) -> Tensor:
     return loop(*arrays, clip=100.0, **options)
 
 
 VARIANTS = (
     right("loop", kernel(), "as the clauses read", dtypes=EVERY_DTYPE),
-    right("permuted", kernel(product=permuted_product, mix=factored), "products and mix in another order", dtypes=EVERY_DTYPE),
+    right("permuted", kernel(product=permuted_product, mix=factored),
+          "products and mix in another order", dtypes=EVERY_DTYPE),
     right("pairwise", kernel(product=pairwise_product), "the product sums in a tree"),
     right("norm_apart", kernel(normalize=normalized_apart), "the layer norm as x r - mean r"),
     right("welford", kernel(normalize=normalized_by_welford), "mean and variance by Welford's update"),
@@ -212,18 +127,21 @@ VARIANTS = (
     wrong("rms_without_weight", kernel(normalize=rms_without_weight), "the RMS norm ignores its weight"),
     wrong("rms_with_bias", kernel(normalize=rms_with_bias), "the RMS norm adds the bias"),
     wrong("always_rms", kernel(normalize=always_rms), "the layer norm is an RMS norm"),
-    wrong("clip_2_percent_wide", kernel(limit=lambda x, limit: clipped(x, 1.02 * limit)), "clips at 1.02 times the limit",
+    wrong("clip_2_percent_wide", kernel(limit=lambda x, limit: clipped(x, 1.02 * limit)),
+          "clips at 1.02 times the limit",
           caught_by="the_state_never_leaves_the_clip"),
     wrong("clip_fixed", op(with_fixed_clip), "clips at 100 whatever was asked for"),
     wrong("clip_before_norm", kernel(order=clip_then_norm), "the clip comes before the norm"),
-    wrong("clip_in_bfloat16", kernel(limit=lambda x, limit: in_bfloat16(clipped(x, limit))), "the clip runs in bfloat16"),
+    wrong("clip_in_bfloat16", kernel(limit=lambda x, limit: in_bfloat16(clipped(x, limit))),
+          "the clip runs in bfloat16"),
     wrong("carry_not_clipped", kernel(carries_clipped=False), "what is carried on is not clipped"),
     wrong("narrow_state", kernel(keep=in_bfloat16), "the state is kept as it is stored", dtypes=("bfloat16",),
           caught_by="the_state_is_wider_than_its_storage"),
     wrong("initial_state_ignored", op(loop, h0=torch.zeros_like), "starts at 0"),
     wrong("stale_row", op(with_stale_row(loop)), "half of the last row was computed for the first"),
     wrong("gradient_through_clip", kernel(limit=clipped_with_gradient), "a clipped state still gets a gradient"),
-    wrong("constant_scale", kernel(normalize=constant_scale), "the norm's scale is taken for a constant in the gradient"),
+    wrong("constant_scale", kernel(normalize=constant_scale),
+          "the norm's scale is taken for a constant in the gradient"),
     wrong("gate_gradient_missing", kernel(seen_by_gate=unfelt), "the state is not felt through the gate"),
     wrong("weight_half_felt", op(loop, norm_weight=half_felt), "the gradient of norm_weight is halved"),
     wrong("bias_unfelt", op(loop, norm_bias=unfelt), "the gradient of norm_bias is zero"),

@@ -93,7 +93,7 @@ OP = Op(
     properties=(
         *SEQUENTIAL,
         Property("REC-15", "the state never leaves the clip", the_state_never_leaves_the_clip),
-        Property("CONV-3", "a state is wider than its storage", the_state_is_wider_than_its_storage, ("no_gate_weight",)),
+        Property("CONV-3", "a state is wider than storage", the_state_is_wider_than_its_storage, ("no_gate_weight",)),
         Property("REC-19", "a shut or open gate is exact", a_shut_or_open_gate_is_exact, ("no_gate_weight",)),
     ),
     carry="h0",

@@ -1,8 +1,9 @@
 """What does a result document look like as a page?
 
 ``write_report`` draws one self-contained HTML file from the document of ``result.json`` and nothing else: no
-network, no scripts, fonts of the reader's machine. ``view.py`` decides what is said, ``sections.py`` what is said of
-each clause, ``figures.py`` draws, ``wording.py`` turns values into words, ``report.html`` and ``report.css`` set the page.
+network, no scripts, fonts of the reader's machine. ``view.py`` decides what is said, ``sections.py`` what of each
+clause; ``cells.py`` sums records up, ``wording.py`` turns values into words, ``figures.py`` draws; ``report.html``
+and ``report.css`` set the page. ``difference.py`` compares two documents in the terminal.
 """
 
 from pathlib import Path

@@ -46,7 +46,8 @@ def cell_of(records: Records, *, remark: bool = True) -> dict[str, Any]:
         absent = sum(state_of(record) == "absent" for record in records)
         if absent == len(records):
             return {"state": "absent", "shade": "", "text": "not implemented", "note": ""}
-        return {"state": "not-run", "shade": "", "text": "not run", "note": f"{absent} not implemented" if absent else ""}
+        note = f"{absent} not implemented" if absent else ""
+        return {"state": "not-run", "shade": "", "text": "not run", "note": note}
     state, wrong = state_of(worst), failed(records)
     if state == "fail":
         count = f", {len(wrong)}\u00a0of\u00a0{len(judged(records))}" if len(records) > 1 else ""
@@ -81,6 +82,8 @@ def headline(name: str, records: Records) -> dict[str, str]:
         more = f": {len(wrong)} of {counted(len(all_judged), 'check')} failed, after {examples}.{left}"
         return {"name": name, "state": "fail", "mark": "✕", "verdict": "does not conform", "more": more}
     waived = sum(r["verdict"] == "WAIVED" for r in all_judged)
-    passed = f"{len(all_judged) - waived} of {counted(len(all_judged), 'check')} passed" + (f", {waived} waived" if waived else "")
-    more = f": {passed}, on {examples}. The worst used {used(worst['budget'])} of its error budget ({worst['op']}, {worst['dtype']}).{left}"
+    passed = f"{len(all_judged) - waived} of {counted(len(all_judged), 'check')} passed"
+    passed += f", {waived} waived" if waived else ""
+    budget = f"The worst used {used(worst['budget'])} of its error budget ({worst['op']}, {worst['dtype']})."
+    more = f": {passed}, on {examples}. {budget}{left}"
     return {"name": name, "state": "pass", "mark": "✓", "verdict": "conforms", "more": more}

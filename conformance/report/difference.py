@@ -53,8 +53,8 @@ def print_difference(old: Document, new: Document, console: Console | None = Non
     console = console or Console()
     changes = compare(old, new)
     for name, document in (("old", old), ("new", new)):
-        about = f"{name}  {document['created']}, {', '.join(document['subjects'])}, profile {document['profile']}, seed {document['seed']}"
-        console.print(Text(about, "dim"))
+        about = f"{', '.join(document['subjects'])}, profile {document['profile']}, seed {document['seed']}"
+        console.print(Text(f"{name}  {document['created']}, {about}", "dim"), soft_wrap=True)
     if not changes:
         console.print("no difference")
     for kind, title in KINDS.items():
@@ -153,15 +153,17 @@ def _claims(old: Document, new: Document) -> list[Change]:
         return {f"{e['clause']}: {e['claim']}": e["outcome"] for e in document["experiments"]}
 
     was, now = outcomes(old), outcomes(new)
-    return [Change("claim", claim, was[claim], now[claim]) for claim in was if claim in now and was[claim] != now[claim]]
+    both = [claim for claim in was if claim in now]
+    return [Change("claim", claim, was[claim], now[claim]) for claim in both if was[claim] != now[claim]]
 
 
 def _texts(old: Document, new: Document) -> list[Change]:
     """Which texts differ; the texts themselves are in the files."""
     changes = []
     for group, field, noun in (("clauses", "text", "clause"), ("ops", "bound", "bound of")):
-        both = [name for name in old[group] if name in new[group] and old[group][name][field] != new[group][name][field]]
-        changes += [Change("text", f"{noun} {name}", "one text", "another") for name in both]
+        for name, one in old[group].items():
+            if name in new[group] and one[field] != new[group][name][field]:
+                changes.append(Change("text", f"{noun} {name}", "one text", "another"))
     return changes
 
 
@@ -172,9 +174,10 @@ def _conditions(old: Document, new: Document) -> list[Change]:
         groups = {"machine": document["machine"], "assumption": document["assumptions"], "subject": both}
         return flatten({**run, **{name: value for name, value in groups.items() if value}})
 
-    return _settings("condition", conditions(old, new), conditions(new, old))
-
-
-def _settings(kind: str, old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
-    names = [name for name in dict.fromkeys([*old, *new]) if name not in old or name not in new or old[name] != new[name]]
-    return [Change(kind, name, *(plain_value(some[name]) if name in some else "none" for some in (old, new))) for name in names]
+    was, now = conditions(old, new), conditions(new, old)
+    changes = []
+    for name in dict.fromkeys([*was, *now]):
+        before, after = (plain_value(some[name]) if name in some else "not set" for some in (was, now))
+        if before != after:
+            changes.append(Change("condition", name, before, after))
+    return changes

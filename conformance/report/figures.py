@@ -59,12 +59,13 @@ def error_figure(op: str, what: str, records: Records, subjects: Iterable[str], 
             described.append(f"{subject}, {dtype}: {budget}")
             inside = panel(f"{subject}, {dtype}", budget, points[subject], scale)
             panels.append(f'<g transform="translate({column * WIDTH} {row * HEIGHT})">{inside}</g>')
+    summary = f"Largest share of the budget used. {'; '.join(described)}."
     title = f"{op}: error of {what} against the number of steps T"
     return Markup(
         f'<svg class="figure" viewBox="0 0 {WIDTH * len(columns)} {HEIGHT * len(rows)}" role="img" '
         f'style="max-width:{WIDTH * len(columns)}px" aria-labelledby="{name}-title {name}-desc">'
-        f'<title id="{name}-title">{escape(title)}</title>'
-        f'<desc id="{name}-desc">Largest share of the budget used. {escape("; ".join(described))}.</desc>{"".join(panels)}</svg>'
+        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(summary)}</desc>'
+        f"{''.join(panels)}</svg>"
     )
 
 
@@ -140,17 +141,20 @@ def across(steps: int, last_steps: int) -> float:
 # ---- one panel -----------------------------------------------------------------------------
 def panel(title: str, budget: str, points: Sequence[Point], scale: Errors | Shares) -> str:
     """Axes, the allowed error as a line with what is forbidden shaded above it, errors as dots, failures as crosses."""
-    parts = [f'<text class="panel-title" x="{LEFT}" y="15">{escape(title)}</text>',
-             f'<text class="panel-budget" x="{RIGHT}" y="15">{escape(budget)}</text>']  # fmt: skip
+    parts = [text("panel-title", LEFT, 15, title), text("panel-budget", RIGHT, 15, budget)]
     if points:
         parts.append(forbidden(points, scale))
-    for y, text in scale.ticks():
-        parts.append(f'<path class="grid" d="M{LEFT} {y}H{RIGHT}"/><text class="tick y" x="{LEFT - 5}" y="{y + 3.5}">{text}</text>')
+    for y, label in scale.ticks():
+        parts.append(f'<path class="grid" d="M{LEFT} {y}H{RIGHT}"/>' + text("y", LEFT - 5, y + 3.5, label))
     for steps in lengths(scale.last_steps):
-        parts.append(f'<text class="tick x" x="{across(steps, scale.last_steps)}" y="{BOTTOM + 14}">{steps:,}</text>')
-    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"/><text class="tick x" x="{RIGHT + 8}" y="{BOTTOM + 3.5}">T</text>')
-    parts.append(errors(points, scale) if points else f'<text class="empty" x="{(LEFT + RIGHT) / 2}" y="{(TOP + BOTTOM) / 2}">not run</text>')
+        parts.append(text("x", across(steps, scale.last_steps), BOTTOM + 14, f"{steps:,}"))
+    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"/>' + text("x", RIGHT + 8, BOTTOM + 3.5, "T"))
+    parts.append(errors(points, scale) if points else text("x", (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2, "not run"))
     return "".join(parts)
+
+
+def text(kind: str, x: float, y: float, words: str) -> str:
+    return f'<text class="{kind}" x="{x}" y="{y}">{escape(words)}</text>'
 
 
 def lengths(last_steps: int) -> list[int]:
@@ -161,8 +165,9 @@ def lengths(last_steps: int) -> list[int]:
 
 def forbidden(points: Sequence[Point], scale: Errors | Shares) -> str:
     places = [(across(point.steps, scale.last_steps), scale.limit(point)) for point in points]
-    line = " ".join(f"{x},{y}" for x, y in [(places[0][0] - 6, places[0][1]), *places, (places[-1][0] + 6, places[-1][1])])
-    area = f"{places[0][0] - 6},{TOP} {line} {places[-1][0] + 6},{TOP}"
+    left, right = round(places[0][0] - 6, 1), round(places[-1][0] + 6, 1)  # a little beyond the first and the last T
+    line = " ".join(f"{x},{y}" for x, y in [(left, places[0][1]), *places, (right, places[-1][1])])
+    area = f"{left},{TOP} {line} {right},{TOP}"
     return f'<polygon class="forbidden" points="{area}"/><polyline class="allowed" points="{line}"/>'
 
 

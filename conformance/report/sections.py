@@ -1,4 +1,4 @@
-"""What does the page say of each clause? Its text, how close is close enough, who was asked what, and the worst found."""
+"""What does the page say of each clause? Its text, its bound, who was asked what, and the worst that was found."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -11,6 +11,8 @@ from mmrec.conformance.report.figures import DRAWN, error_figure
 from mmrec.conformance.report.wording import anchor, chapter_name, figure_of, markdown, sentence, used, words
 from mmrec.conformance.summary import rows_of
 
+Rows = dict[tuple[str, ...], dict[str, Records]]
+
 UNKNOWN = {"title": "", "kind": "unknown", "chapter": "Not in the spec's text", "text": "", "source": ""}
 
 
@@ -18,17 +20,20 @@ def chapters_of(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Chapters in the spec's order, each with its clauses; clauses that are cited but not stated come last."""
     rows = rows_of(document)
     cited = [clause for clauses in rows for clause in clauses]
-    claims = {experiment["clause"] for experiment in document["experiments"]} - set(cited)  # have a section of their own
+    claims = {experiment["clause"] for experiment in document["experiments"]} - set(cited)  # these have their section
     every = dict.fromkeys(name for name in [*document["clauses"], *cited] if name not in claims)
     homes = bound_homes(document, rows)
     chapters: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for name in every:
         clause = document["clauses"].get(name, UNKNOWN)
         chapters[clause["chapter"]].append(clause_section(document, name, clause, rows, homes))
-    return [{"name": chapter_name(name), "anchor": anchor("chapter", name), "clauses": clauses} for name, clauses in chapters.items()]
+    return [{"name": chapter_name(name), "anchor": anchor("chapter", name), "clauses": clauses}
+            for name, clauses in chapters.items()]  # fmt: skip
 
 
-def clause_section(document: dict[str, Any], name: str, clause: dict[str, Any], rows: Any, homes: dict[str, str]) -> dict[str, Any]:
+def clause_section(
+    document: dict[str, Any], name: str, clause: dict[str, Any], rows: Rows, homes: dict[str, str]
+) -> dict[str, Any]:
     """Checks that show several clauses at once are listed under the first of them; the others point there."""
     subjects = list(document["subjects"])
     showing = {clauses: by_subject for clauses, by_subject in rows.items() if name in clauses}
@@ -50,7 +55,7 @@ def clause_section(document: dict[str, Any], name: str, clause: dict[str, Any], 
 
 
 # ---- bounds --------------------------------------------------------------------------------
-def bound_homes(document: dict[str, Any], rows: Any) -> dict[str, str]:
+def bound_homes(document: dict[str, Any], rows: Rows) -> dict[str, str]:
     """The clause under which an op's bound is printed: the one that its values are judged by."""
     homes = {}
     for clauses, by_subject in rows.items():
@@ -63,7 +68,8 @@ def bound_homes(document: dict[str, Any], rows: Any) -> dict[str, str]:
 
 def bound_of(document: dict[str, Any], op: str, clause: str, homes: dict[str, str]) -> dict[str, str]:
     home = homes.get(op, clause)
-    return {"op": op, "home": home, "anchor": anchor("clause", home), "text": document["ops"][op]["bound"].strip() if home == clause else ""}
+    text = document["ops"][op]["bound"].strip() if home == clause else ""
+    return {"op": op, "home": home, "anchor": anchor("clause", home), "text": text}
 
 
 # ---- checks --------------------------------------------------------------------------------
@@ -131,7 +137,7 @@ def record_row(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def figures_of(document: dict[str, Any], clause: str, check: str, records: Records) -> list[Markup]:
-    """A figure for each op, if this is a check of values or gradients; the long sequences of the same op continue it."""
+    """A figure for each op, if this is a check of values or gradients; its long sequences continue the series."""
     if check not in DRAWN:
         return []
     what = "values" if "value" in check else "gradients"
@@ -139,7 +145,8 @@ def figures_of(document: dict[str, Any], clause: str, check: str, records: Recor
     for op in dict.fromkeys(record["op"] for record in records):
         continued = [r for r in document["records"] if r["op"] == op and r["check"] == DRAWN[check]]
         own = [record for record in records if record["op"] == op]
-        drawn.append(error_figure(op, what, own + continued, document["subjects"], anchor("figure", f"{clause}-{check}-{op}")))
+        name = anchor("figure", f"{clause}-{check}-{op}")
+        drawn.append(error_figure(op, what, own + continued, document["subjects"], name))
     return [figure for figure in drawn if figure]
 
 

@@ -1,6 +1,7 @@
 """What does the page say? The result document as the few tables and lists that the template sets."""
 
 from collections import defaultdict
+from itertools import pairwise
 from typing import Any
 
 from mmrec.conformance.report.cells import SHADES, cell_of, headline
@@ -37,10 +38,12 @@ def page_of(document: dict[str, Any]) -> dict[str, Any]:
 
 def legend(*, waived: bool) -> list[dict[str, str]]:
     """The scale of colours, then everything that is not a budget."""
-    ends = ["0 %", *(f"{100 * low:.0f} – {100 * high:.0f} %" for low, high in zip(SHADES, SHADES[1:], strict=False))]
+    ends = ["0 %", *(f"{100 * low:.0f} – {100 * high:.0f} %" for low, high in pairwise(SHADES))]
     scale = [{"state": "pass", "shade": f"shade{step}", "text": text} for step, text in enumerate(ends)]
     words = {"fail": "✕ fails", "waived": "◇ waived", "not-run": "not run", "absent": "not implemented"}
-    return scale + [{"state": state, "shade": "", "text": text} for state, text in words.items() if waived or state != "waived"]
+    if not waived:
+        del words["waived"]
+    return scale + [{"state": state, "shade": "", "text": text} for state, text in words.items()]
 
 
 # ---- matrices ------------------------------------------------------------------------------
@@ -55,7 +58,8 @@ def matrix_of(document: dict[str, Any]) -> list[dict[str, Any]]:
             "title": (first["title"] or "not stated in this result file") + more,
             "cells": [cell_of(by_subject.get(subject, [])) for subject in document["subjects"]],
         })  # fmt: skip
-    return [{"name": chapter_name(name), "anchor": anchor("chapter", name), "rows": rows} for name, rows in chapters.items()]
+    return [{"name": chapter_name(name), "anchor": anchor("chapter", name), "rows": rows}
+            for name, rows in chapters.items()]  # fmt: skip
 
 
 def op_matrix_of(document: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +68,8 @@ def op_matrix_of(document: dict[str, Any]) -> dict[str, Any]:
     for record in document["records"]:
         cells[record["op"], record["subject"], record["dtype"]].append(record)
     dtypes = [dtype for dtype in FORMATS if any(of == dtype for _, _, of in cells)]
-    rows = [{"op": op, "cells": [cell_of(cells.get((op, subject, dtype), []), remark=False) for subject in document["subjects"] for dtype in dtypes]}
+    columns = [(subject, dtype) for subject in document["subjects"] for dtype in dtypes]
+    rows = [{"op": op, "cells": [cell_of(cells.get((op, *column), []), remark=False) for column in columns]}
             for op in dict.fromkeys(op for op, _, _ in cells)]  # fmt: skip
     return {"dtypes": dtypes, "rows": rows}
 
@@ -97,7 +102,8 @@ def tables_of(numbers: dict[str, Any]) -> list[dict[str, Any]]:
         if isinstance(value, dict) and value:
             groups[tuple(value)][name] = value
     side_by_side = {keys: group for keys, group in groups.items() if 1 < len(group) < 7}
-    alone = {name: value for name, value in numbers.items() if not any(name in group for group in side_by_side.values())}
+    placed = {name for group in side_by_side.values() for name in group}
+    alone = {name: value for name, value in numbers.items() if name not in placed}
     tables = [{"columns": list(group), "rows": {key: [plain_value(one[key]) for one in group.values()] for key in keys}}
               for keys, group in side_by_side.items()]  # fmt: skip
     rows = {name: [plain_value(value)] for name, value in flatten(alone).items()}
@@ -111,8 +117,9 @@ def assumptions_of(document: dict[str, Any]) -> dict[str, Any]:
     rows = []
     for name in names:
         sources = dict.fromkeys(model.get("sources", {}).get(name, "") for model in models.values())
-        rows.append({"name": name.replace("_", " "), "values": [plain_value(model.get(name, "")) for model in models.values()],
-                     "source": "; ".join(source for source in sources if source)})  # fmt: skip
+        values = [plain_value(model.get(name, "")) for model in models.values()]
+        source = "; ".join(source for source in sources if source)
+        rows.append({"name": name.replace("_", " "), "values": values, "source": source})
     return {"arithmetics": list(models), "rows": rows}
 
 

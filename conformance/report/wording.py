@@ -59,7 +59,7 @@ def breakable(case: str) -> Markup:
 
 
 def figure_of(value: float | str | None, digits: int) -> str:
-    """A number to that many significant digits, trailing zeros kept so that digits line up; empty where there is none."""
+    """A number to that many significant digits, zeros kept so that digits line up; empty where there is none."""
     if value is None:
         return ""
     size = number(value)

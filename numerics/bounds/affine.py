@@ -9,7 +9,8 @@ Steps       h_t = sum_j P_tj b_j, and in every order term j meets t - j multipli
             K + L H. The larger one admits every order. Fused multiply-add only removes roundings.
 Exact       When every a is 0, 1 or -1 and all b and h0 are multiples of 2^q with H <= 2^(q + p), every
             partial sum is representable: tolerance 0.
-Underflow   each of at most L (or t) operations leaves eta, carried on by |a|: L eta sum_j |P_tj|.
+Underflow   each of at most L (or t) operations leaves eta, carried on by |a|: L eta sum_j |P_tj|. A subnormal decay
+            may be read as 0, which loses the whole |a_t| H_{t-1}: F_t = |a_t| F_{t-1} + that.
 Loose by    correct kernels use .09 of it (median), .28 at most; an adversary reaches .61 at T = 32,768.
 """
 
@@ -22,20 +23,21 @@ from mmrec.numerics.judgement import Enclosure
 def enclose_affine(a: np.ndarray, b: np.ndarray, h0: np.ndarray, model: ErrorModel) -> Enclosure:
     """States of the recurrence and their tolerance: a, b [B,T,D], h0 [B,D]."""
     steps = a.shape[1]
-    value, size, work, reach = (np.zeros(b.shape) for _ in range(4))
-    h, H, K, R = h0, np.abs(h0), np.zeros(h0.shape), np.zeros(h0.shape)
+    value, size, work, reach, flushed = (np.zeros(b.shape) for _ in range(5))
+    h, H, K, R, F = h0, np.abs(h0), np.zeros(h0.shape), np.zeros(h0.shape), np.zeros(h0.shape)
     with np.errstate(under="ignore"):
         for t in range(steps):
             decay = np.abs(a[:, t])
             K = decay * (K + H)
+            F = decay * F + np.where(decay < model.arithmetic.tiny, decay * H, 0.0)
             H = decay * H + np.abs(b[:, t])
             R = decay * R + 1
             h = a[:, t] * h + b[:, t]
-            value[:, t], size[:, t], work[:, t], reach[:, t] = h, H, K, R
+            value[:, t], size[:, t], work[:, t], reach[:, t], flushed[:, t] = h, H, K, R, F
     levels = 2 * np.ceil(np.log2(max(steps, 2))) + 2
     roundings = np.maximum(2 * work + size, work + levels * size)
     tolerance = roundings * model.u / (1 - (2 * steps + levels) * model.u)
-    tolerance += np.where(size > 0, levels * model.eta * reach, 0.0)
+    tolerance += np.where(size > 0, levels * model.eta * reach, 0.0) + (flushed if model.flush_to_zero else 0.0)
     return Enclosure(value, np.where(_exact(a, b, h0, size, model), 0.0, tolerance))
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mmrec.numerics.formats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, FORMATS, arithmetic_of
 
-modest = settings(max_examples=200, derandomize=True, deadline=None)
+modest = settings(max_examples=100, derandomize=True, deadline=None)
 NARROW = (BFLOAT16, FLOAT16)
 WIDTH = {"float64": 64, "float32": 32, "bfloat16": 16, "float16": 16}
 every_format = pytest.mark.parametrize("format", FORMATS.values(), ids=lambda f: f.name)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mmrec.numerics.formats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 from mmrec.numerics.judgement import Enclosure, budget, distance_to_preimage
 
-modest = settings(max_examples=300, derandomize=True, deadline=None)
+modest = settings(max_examples=150, derandomize=True, deadline=None)
 NARROW = (BFLOAT16, FLOAT16)
 narrow = pytest.mark.parametrize("storage", NARROW, ids=lambda f: f.name)
 

@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.special import erf
+
 from mmrec.reference.decay_gate import decay_gate, gelu_of, gelu_slope
 from mmrec.reference.decay_product import decay_product
 from mmrec.reference.decay_product_exact import decay_product_exact
@@ -12,7 +14,6 @@ from mmrec.reference.linear_recurrence import linear_recurrence, linear_recurren
 from mmrec.reference.log_decay_product import log_decay_product
 from mmrec.reference.normalization import normalize
 from mmrec.reference.stabilized_recurrence import stabilized_recurrence
-from scipy.special import erf
 
 FLOOR = 1.9287498479639178e-22  # e^-50
 

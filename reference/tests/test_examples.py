@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 from flint import arb, ctx
+
 from mmrec import spec
 
 EXAMPLES = {name: clause.example for name, clause in spec.clauses().items() if clause.example is not None}

@@ -4,8 +4,9 @@ import mpmath
 import numpy as np
 import pytest
 from flint import arb, ctx
-from mmrec.reference import numbers
 from scipy.special import erf, expit
+
+from mmrec.reference import numbers
 
 SYSTEMS = ("mpmath", "balls")
 

@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mmrec.reference.scan_trees import step_efficient, work_efficient
 
 modest = settings(max_examples=60, derandomize=True, deadline=None)
