@@ -63,7 +63,7 @@ class Case:
         _expect(text, "layout", layout, LAYOUTS)
         sizes = re.fullmatch(r"B(\d+)-T(\d+)-D(\d+)", sizes_text)
         seed = re.fullmatch(r"seed(\d+)", seed_text)
-        if sizes is None or seed is None:
+        if sizes is None or seed is None or "0" in (sizes[1], sizes[3]):
             raise ValueError(f"case {text!r}: {sizes_text}/{seed_text} is not of the form B1-T2-D3/seed0")
         chosen = []
         for option in options:
@@ -72,7 +72,8 @@ class Case:
             choices = {str(choice): choice for choice in op.options[name]}
             _expect(text, name, value, choices)
             chosen.append((name, choices[value]))
-        return Case(op_name, dtype, regime, Sizes(*map(int, sizes.groups())), int(seed[1]), layout, tuple(chosen))
+        defaults = {name: choices[0] for name, choices in op.options.items()} | dict(chosen)
+        return Case(op_name, dtype, regime, Sizes(*map(int, sizes.groups())), int(seed[1]), layout, tuple(defaults.items()))
 
     @property
     def storage(self) -> Format:

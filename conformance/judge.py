@@ -77,7 +77,7 @@ class Trial:
             wrong = Verdict.INPUT_MUTATED, f"the call changed its input {', '.join(answer.mutated)}"
         elif answer.aliased:
             names = ", ".join(answer.aliased)
-            wrong = Verdict.INPUT_MUTATED, f"the result is a view of {names}: writing to one changes the other"
+            wrong = Verdict.INPUT_MUTATED, f"the result or a gradient is a view of {names}: writing to one changes the other"
         elif not answer.same_twice:
             wrong = Verdict.NOT_REPRODUCIBLE, "the same call gave other bits the second time (buffers are poisoned between)"
         if wrong is None:

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -65,11 +66,27 @@ def from_dictionary(entries: Any, given: str) -> Subject:
             raise SubjectError(f'{given}: SUBJECT["ops"] has an unknown op {name!r}, expected some of {", ".join(all_ops())}')
         if not callable(function):
             raise SubjectError(f'{given}: SUBJECT["ops"]["{name}"] is a {type(function).__name__}, expected a function')
-    for name in entries.get("declares", {}):
-        if name not in all_ops():
-            raise SubjectError(f'{given}: SUBJECT["declares"] speaks of an unknown op {name!r}')
+    declares = entries.get("declares", {})
+    if not isinstance(declares, dict):
+        raise SubjectError(f'{given}: SUBJECT["declares"] is a {type(declares).__name__}, expected a dictionary by op')
+    for name, declared in declares.items():
+        _check_declared(given, name, declared)
+    if not callable(entries.get("checked", dict)):
+        raise SubjectError(f'{given}: SUBJECT["checked"] must be a function that returns a context manager')
     return Subject(str(entries["name"]), entries["framework"], ops, entries.get("device"),
-                   entries.get("declares", {}), entries.get("checked"))  # fmt: skip
+                   declares, entries.get("checked"))  # fmt: skip
+
+
+def _check_declared(given: str, name: str, declared: Any) -> None:
+    where = f'{given}: SUBJECT["declares"]["{name}"]'
+    if name not in all_ops():
+        raise SubjectError(f'{given}: SUBJECT["declares"] speaks of an unknown op {name!r}')
+    if not isinstance(declared, dict) or not set(declared) <= {"class", "depth"}:
+        raise SubjectError(f'{where} is {declared!r}, expected a dictionary with "class" and "depth"')
+    if declared.get("class", "direct") not in ("direct", "log"):
+        raise SubjectError(f'{where}["class"] is {declared["class"]!r}, expected "direct" or "log"')
+    if not re.fullmatch(r"any|sequential|tree|chunk:[1-9]\d*", str(declared.get("depth", "any"))):
+        raise SubjectError(f'{where}["depth"] is {declared["depth"]!r}, expected sequential, tree, chunk:<steps> or any')
 
 
 def _import(given: str) -> ModuleType:
@@ -79,12 +96,13 @@ def _import(given: str) -> ModuleType:
     if path.suffix == ".py" or "/" in given:
         if not path.is_file():
             raise SubjectError(f"{given}: no such file; expected a built-in ({', '.join(BUILT_IN)}), a .py file or a module")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
+        spec = importlib.util.spec_from_file_location(f"mmrec_subject_{path.stem}", path)
         assert spec is not None and spec.loader is not None
+        execute = spec.loader.exec_module
         module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module  # dataclasses and pickles of the subject look themselves up
+        sys.modules[spec.name] = module  # dataclasses and pickles of the subject look themselves up
         sys.path.insert(0, str(path.resolve().parent))  # its neighbours, as when it is run as a script
-        return _executed(given, lambda: (spec.loader.exec_module(module), module)[1])
+        return _executed(given, lambda: (execute(module), module)[1])
     return _executed(given, lambda: importlib.import_module(given))
 
 
@@ -92,7 +110,7 @@ def _executed(given: str, run: Callable[[], ModuleType]) -> ModuleType:
     try:
         return run()
     except ModuleNotFoundError as error:
-        if error.name and given.startswith(error.name):
+        if error.name and (given == error.name or given.startswith(f"{error.name}.")):
             accepted = f"a built-in ({', '.join(BUILT_IN)}), a .py file or a module"
             raise SubjectError(f"{given}: no such module; expected {accepted}") from None
         raise SubjectError(f"{given}: cannot be imported: {error}") from None

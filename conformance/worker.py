@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -62,20 +62,22 @@ class Answer:
 def respond(subject: Subject, request: Request) -> Answer:
     """Put one question to the subject and observe everything it does."""
     speak = framework(subject.framework)
-    arrays = {
-        name: speak.make(values, request.dtypes.get(name, request.dtype), request.layout,
-                         _one_row(values), subject.device)
-        for name, values in request.arrays.items()
-    }  # fmt: skip
     function, options = subject.ops[request.op], request.options
     answer = Answer()
     try:
+        arrays = {
+            name: speak.make(values, request.dtypes.get(name, request.dtype), request.layout,
+                             _one_row(values), subject.device)
+            for name, values in request.arrays.items()
+        }  # fmt: skip
         with subject.checked() if request.checked and subject.checked else nullcontext():
             first, gradients = _ask(speak, function, arrays, request, subject)
             answer.result, answer.dtype = speak.read(first)
             for name, gradient in gradients.items():
                 answer.gradients[name], answer.gradient_dtypes[name] = speak.read(gradient)
-            answer.aliased = [name for name, array in arrays.items() if speak.shares_memory(first, array)]
+            returned = [first, *gradients.values()]
+            answer.aliased = [name for name, array in arrays.items()
+                              if any(speak.shares_memory(one, array) for one in returned)]  # fmt: skip
             if request.twice:
                 second, again = _ask(speak, function, arrays, request, subject)
                 answer.same_twice = _same_bits(answer.result, speak.read(second)[0]) and all(
@@ -232,7 +234,8 @@ class Worker:
         if not self.process.is_alive():
             self._start()
         assert self.pipe is not None
-        self.pipe.send(request)
+        with suppress(BrokenPipeError, ConnectionResetError):  # it died since the last answer: receiving says how
+            self.pipe.send(request)
         steps = max((array.shape[1] for array in request.arrays.values() if array.ndim == 3), default=0)
         return self._receive(self.time_limit * max(1.0, steps / self.STEPS_WITHIN_LIMIT))
 

@@ -55,5 +55,6 @@ def _enclosure(balls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for index, ball in np.ndenumerate(balls):
         middle[index] = float(ball.mid())
         # the midpoint's own rounding to float64 belongs to the radius
-        radius[index] = float((ball - arb(middle[index])).abs_upper())
+        apart = float((ball - arb(float(middle[index]))).abs_upper())
+        radius[index] = np.nextafter(apart, np.inf) if apart else 0.0
     return middle, radius

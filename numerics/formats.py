@@ -37,8 +37,13 @@ class Format:
 
     def round(self, x: np.ndarray | float) -> np.ndarray:
         """x rounded to nearest even in this format, as float64; overflow gives infinity."""
-        with np.errstate(over="ignore", under="ignore"):
-            return np.asarray(x, np.float64).astype(self.dtype).astype(np.float64)
+        x = np.asarray(x, np.float64)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            if self.precision != 8:
+                return x.astype(self.dtype).astype(np.float64)
+            gap = self.spacing(x)  # bfloat16: a cast would go through float32 and round twice
+            rounded = np.where(np.isfinite(x), np.rint(x / gap) * gap, x)
+            return np.where(np.abs(rounded) > self.largest, np.copysign(np.inf, x), rounded)
 
     def spacing(self, x: np.ndarray) -> np.ndarray:
         """The gap between neighbours at x (of the binade that contains |x|); the subnormal gap at 0."""

@@ -28,18 +28,27 @@ def budget(output: np.ndarray, enclosure: Enclosure, storage: Format, arithmetic
     """The share of its tolerance each element of ``output`` uses; infinite where no tolerance could excuse it."""
     output = np.asarray(output, np.float64)
     value = np.asarray(enclosure.value, np.float64)
-    tolerance = enclosure.tolerance * (1 + REFERENCE_SLACK)
+    with np.errstate(over="ignore"):
+        tolerance = enclosure.tolerance * (1 + REFERENCE_SLACK)
+    exactly = enclosure.tolerance == 0
     if arithmetic.precision < 53:  # float64 kernels are judged by tolerances that contain the reference's own error
         tolerance = tolerance + np.abs(value) * REFERENCE_FLOOR
     with np.errstate(all="ignore"):
         distance = np.abs(output - value)
         if storage.precision < arithmetic.precision:
             distance = distance_to_preimage(output, value, storage)
+            tie = exactly & (distance == 0) & (output != storage.round(value))  # halfway: nearest even only
+            distance = np.where(tie, np.inf, distance)
         used = np.where(distance == 0, 0.0, distance / tolerance)
         same_class = (np.isnan(output) & np.isnan(value)) | (output == value)
-        overflow = np.isinf(output) & (np.sign(output) * value + tolerance >= storage.largest)
+        overflow = np.isinf(output) & (np.sign(output) * value + tolerance >= overflow_from(storage))
     used = np.where(np.isfinite(output), used, np.where(same_class | overflow, 0.0, np.inf))
     return np.where(np.isnan(used), np.inf, used)
+
+
+def overflow_from(storage: Format) -> float:
+    """The smallest number that rounds to infinity: half a gap above the largest."""
+    return storage.largest + float(storage.spacing(np.asarray(storage.largest))) / 2
 
 
 def distance_to_preimage(output: np.ndarray, value: np.ndarray, storage: Format) -> np.ndarray:

@@ -98,7 +98,8 @@ class RunningError:
         value = self.value.sum(axis=axis, keepdims=keepdims)
         error = self.error.sum(axis=axis, keepdims=keepdims)
         majorant = np.abs(self.value).sum(axis=axis, keepdims=keepdims) + error
-        return RunningError(value, (error + self.model.gamma(terms - 1) * majorant) * SLACK, self.model)
+        underflow = np.where(majorant > 0, (terms - 1) * self.model.eta, 0.0)
+        return RunningError(value, (error + self.model.gamma(terms - 1) * majorant + underflow) * SLACK, self.model)
 
     def __matmul__(self, other: Any) -> RunningError:
         """Matrix product, summed in any order, with or without fused multiply-add."""
@@ -111,6 +112,18 @@ class RunningError:
         underflow = np.where(majorant > 0, terms * self.model.eta * largest, 0.0)
         return RunningError(self.value @ other.value,
                             (error + self.model.gamma(terms) * majorant + underflow) * SLACK, self.model)
+
+    def affine(self, matrix: Any, *offsets: Any) -> RunningError:
+        """matrix @ self + offsets, all terms added in any order."""
+        result = self @ self._number(matrix).T
+        majorant = np.abs(self.value) @ np.abs(self._number(matrix).value).T
+        error, value = result.error, result.value
+        for offset in map(self._number, offsets):
+            value, error = value + offset.value, error + offset.error
+            majorant = majorant + np.abs(offset.value) + offset.error
+        terms = self.value.shape[-1] + len(offsets)
+        return RunningError(value, (error + self.model.gamma(terms) * majorant + len(offsets) * self.model.eta) * SLACK,
+                            self.model)  # fmt: skip
 
     def __rmatmul__(self, other: Any) -> RunningError:
         return self._number(other) @ self

@@ -2,7 +2,7 @@
 
 from mmrec.reference.domain import require_shapes
 from mmrec.reference.numbers import (
-    Numbers, between, clip, constant, erf, exp, outer_total, pi, sigmoid, sqrt, tanh, total, where, zeros_like,
+    Numbers, affine, between, clip, constant, erf, exp, outer_total, pi, sigmoid, sqrt, tanh, total, where, zeros_like,
 )
 
 GELUS = ("tanh", "erf")
@@ -65,7 +65,7 @@ def pathway_adjoint(
 
 def linear(x: Numbers, weight: Numbers, bias: Numbers) -> Numbers:
     """W x + b for every row and step: x [B,T,D_in] -> [B,T,D_out]."""
-    return x @ weight.T + bias
+    return affine(weight, x, bias)
 
 
 def decay_limits(like: Numbers) -> tuple[Numbers, Numbers]:

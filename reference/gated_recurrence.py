@@ -2,7 +2,7 @@
 
 from mmrec.reference.domain import require_range, require_shapes
 from mmrec.reference.numbers import (
-    Numbers, matvec, outer_total, shifted, sigmoid, stack, total, zeros_like,
+    Numbers, affine, matvec, outer_total, shifted, sigmoid, stack, total, zeros_like,
 )
 
 
@@ -35,7 +35,7 @@ def gated_step(z: Numbers, gamma: Numbers, W_g: Numbers, b_g: Numbers, h: Number
 
 def gate(W_g: Numbers, b_g: Numbers, h: Numbers) -> Numbers:
     """How far each channel's input gate is open, in (0, 1)."""
-    return sigmoid(matvec(W_g, h) + b_g)  # REC-5
+    return sigmoid(affine(W_g, h, b_g))  # REC-5
 
 
 def gated_recurrence_adjoint(

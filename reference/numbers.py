@@ -108,6 +108,16 @@ def matvec(matrix: Numbers, vectors: Numbers) -> Numbers:
     return vectors @ matrix.T
 
 
+def affine(matrix: Numbers, vectors: Numbers, *offsets: Numbers) -> Numbers:
+    """W @ h plus offsets for every row h: [..., D_in] -> [..., D_out]. No order of the additions is meant."""
+    if hasattr(vectors, "affine"):
+        return vectors.affine(matrix, *offsets)
+    result = matvec(matrix, vectors)
+    for offset in offsets:
+        result = result + offset
+    return result
+
+
 def mean(x: Numbers) -> Numbers:
     """The mean over the last axis, which is kept with length 1."""
     return x.sum(axis=-1, keepdims=True) / x.shape[-1]

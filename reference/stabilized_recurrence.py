@@ -2,9 +2,9 @@
 
 from mmrec.reference.domain import require_range, require_shapes
 from mmrec.reference.gated_recurrence import gate_parameters_adjoint
-from mmrec.reference.normalization import normalize, normalize_adjoint
+from mmrec.reference.normalization import NORMS, normalize, normalize_adjoint
 from mmrec.reference.numbers import (
-    Numbers, between, clip, matvec, shifted, sigmoid, stack, total, where, zeros_like,
+    Numbers, affine, between, clip, matvec, shifted, sigmoid, stack, total, where, zeros_like,
 )
 
 
@@ -29,6 +29,8 @@ def stabilized_recurrence(
     require_shapes(z=(z, "BTD"), gate_z=(gate_z, "BTD"), gamma=(gamma, "BTD"), W_h=(W_h, "DD"), b_h=(b_h, "D"),
                    norm_weight=(norm_weight, "D"), norm_bias=(norm_bias, "D"), h0=(h0, "BD"))
     require_range("gamma", gamma, 0, 1)
+    if norm not in NORMS:
+        raise ValueError(f"norm: {norm!r} is not one of {', '.join(NORMS)}")
     h, states = h0, []
     for t in range(z.shape[1]):
         h = stabilized_step(z[:, t], gate_z[:, t], gamma[:, t], W_h, b_h, norm_weight, norm_bias, h, norm, eps, clip)
@@ -47,7 +49,7 @@ def stabilized_step(
 
 def gate(gate_z: Numbers, W_h: Numbers, b_h: Numbers, h: Numbers) -> Numbers:
     """How much of the input replaces the state, in (0, 1)."""
-    return sigmoid(gate_z + (matvec(W_h, h) + b_h))  # REC-10, REC-11
+    return sigmoid(affine(W_h, h, gate_z, b_h))  # REC-10, REC-11
 
 
 def mix(z: Numbers, gamma: Numbers, opening: Numbers, h: Numbers) -> Numbers:

@@ -18,7 +18,7 @@ def prepare() -> None:
     def poisoned(allocate: Callable) -> Callable:
         def allocate_poisoned(*args: Any, **kwargs: Any) -> np.ndarray:
             array = allocate(*args, **kwargs)
-            if np.issubdtype(array.dtype, np.floating):
+            if array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16:
                 array.fill(np.nan)
             return array
 

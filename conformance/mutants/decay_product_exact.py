@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmrec.conformance.mutants import EVERY_DTYPE, right, wrong
-from mmrec.conformance.mutants._arithmetic import in_bfloat16
+from mmrec.conformance.mutants._arithmetic import flushed, in_bfloat16
 from mmrec.conformance.mutants._contract import Kernel, under_contract
 from mmrec.conformance.mutants._faults import (
     spoiling,
@@ -90,6 +90,7 @@ VARIANTS = (
     right("blocks_of_64", scanned(in_blocks_of(64)), "larger blocks round elsewhere"),
     right("doubling", scanned(doubling), "Hillis and Steele's tree", dtypes=EVERY_DTYPE),
     right("up_and_down", scanned(up_and_down), "Blelloch's tree"),
+    right("flushing", scanned(partial(sequential, keep=flushed)), "subnormal states become 0, as in fast modes of GPUs"),
     right("library", kernel(by_adjoint(refusing_negative, product_adjoint, forward=library_product)),
           "torch.cumprod, and the adjoint of ADJ-2"),
     right("logarithms", kernel(through_logarithms(refusing_negative, partial(torch.cumsum, dim=1))),

@@ -83,6 +83,7 @@ VARIANTS = (
     right("blocks_of_64", scanned(in_blocks_of(64)), "larger blocks round elsewhere"),
     right("doubling", scanned(doubling), "Hillis and Steele's tree", dtypes=EVERY_DTYPE),
     right("up_and_down", scanned(up_and_down), "Blelloch's tree", dtypes=EVERY_DTYPE),
+    right("flushing", scanned(partial(sequential, keep=_arithmetic.flushed)), "subnormal states become 0, as in fast modes of GPUs"),
     right("differentiated_loop", kernel(sequential), "gradients by automatic differentiation of the loop"),
     wrong("carry_off_by_one", scanned(partial(chunked, carry=state_before_last)),
           "a block continues the state before the last"),

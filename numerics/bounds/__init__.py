@@ -17,7 +17,7 @@ import numpy as np
 
 from mmrec.numerics.error_model import ErrorModel, model_for
 from mmrec.numerics.formats import Format
-from mmrec.numerics.running_error import RunningError
+from mmrec.numerics.running_error import UNKNOWN, RunningError
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,10 @@ class Question:
         return tuple(RunningError(self.inputs[name], 0.0, self.model) for name in names or self.inputs)
 
     def stored(self, array: np.ndarray) -> RunningError:
-        """A number the subject held in the arithmetic format and showed us rounded to storage."""
-        if self.storage.precision >= self.model.arithmetic.precision:
-            return RunningError(array, 0.0, self.model)
-        half_gap = self.storage.unit * (1 + self.storage.unit) * np.abs(array) + self.storage.smallest / 2
-        return RunningError(array, half_gap, self.model)
+        """A number the subject held in the arithmetic format and showed us rounded to storage; unknown after overflow."""
+        finite = np.isfinite(array)
+        value = np.where(finite, array, 0.0)
+        error = np.zeros(value.shape)
+        if self.storage.precision < self.model.arithmetic.precision:
+            error = self.storage.unit * (1 + self.storage.unit) * np.abs(value) + self.storage.smallest / 2
+        return RunningError(value, np.where(finite, error, UNKNOWN), self.model)

@@ -2,6 +2,7 @@
 
 Gradients   r_t = g_t + decay_{t+1} r_{t+1} is the linear recurrence backwards, grad gamma_t = r_t y_{t-1} and
             grad initial = decay_0 r_0. Where the floor binds (gamma < e^-50) the gradient is exactly 0.
+            For the stored numbers next to e^-50 either side is allowed (ADJ-1).
             The floor itself is a rounded constant, so its steps weigh one more rounding: covered by adding
             u |decay_{t+1} r_{t+1}|, which the bound's own 2 K + H exceeds only when nothing else is rounded.
 """
@@ -29,5 +30,7 @@ def enclose_gradients(question: Question) -> dict[str, Enclosure]:
     grad_initial = Enclosure(grad_initial.value, grad_initial.tolerance + floor_error)
     grad_gamma = times_previous(wanted, enclose(question)["result"], initial, question)
     free = gamma > FLOOR
-    return {"gamma": Enclosure(np.where(free, grad_gamma.value, 0.0), np.where(free, grad_gamma.tolerance, 0.0)),
-            "initial": grad_initial}
+    undecided = np.abs(gamma - FLOOR) <= 2 * question.model.u * FLOOR  # the stored numbers next to the floor
+    tolerance = np.where(free, grad_gamma.tolerance, 0.0)
+    tolerance = np.where(undecided, np.abs(grad_gamma.value) + grad_gamma.tolerance, tolerance)
+    return {"gamma": Enclosure(np.where(free, grad_gamma.value, 0.0), tolerance), "initial": grad_initial}

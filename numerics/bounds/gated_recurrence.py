@@ -67,8 +67,8 @@ def recover(
     question: Question, opening: RunningError, h: RunningError, one_step_back: Callable[[RunningError], RunningError]
 ) -> RunningError:
     """The gradient of the gated sum at every step [B,T,D] as the subject held it, from its grad z and grad gamma."""
-    through_z = question.stored(question.gradients["z"]) / opening
-    through_gamma = question.stored(question.gradients["gamma"]) / h
+    through_z = product_shown(question, "z") / opening
+    through_gamma = product_shown(question, "gamma") / h
     held = chosen(through_z.error <= through_gamma.error, through_z, through_gamma)
     for _ in range(h.shape[1]):
         unknown = held.error >= UNKNOWN
@@ -76,6 +76,12 @@ def recover(
             break
         held = chosen(unknown, one_step_back(held), held)
     return held
+
+
+def product_shown(question: Question, argument: str) -> RunningError:
+    """A gradient the subject showed; as a product it may have underflowed."""
+    shown = question.stored(question.gradients[argument])
+    return RunningError(shown.value, shown.error + question.model.eta, question.model)
 
 
 def chosen(condition: np.ndarray, one: RunningError, other: RunningError) -> RunningError:

@@ -8,6 +8,7 @@ Underflow   Sub-products are at least the whole product in size, so an underflow
             where the product without ``initial``, or with it, is below twice the smallest normal number;
             each of at most ceil(log2 T) + 1 roundings on the way (or one a step) leaves eta, which later
             decays shrink: U_t = decay_t U_{t-1} + (ceil(log2 T) + 1) eta, scaled by max(1, |initial|).
+            A subnormal initial value may be read as 0.
 Log         y_t = initial exp(S_t), S_t the sum of l_i = max(log gamma_i, -50). log errs by eps_log |l_i| (the
             clamped ones are exact), the sum by gamma(h) sum |l| with h the declared depth, exp by eps_exp:
             |error| <= |y_t| (e^{E_t} - 1 + eps_exp(S_t) e^{E_t}) + u |y_t|, E_t = eps_log sum|l| + gamma(h) sum|l|.
@@ -58,11 +59,12 @@ def _underflow(
     if not np.any(small):
         return np.zeros(value.shape)
     on_the_way = np.where((decay == 0) | (decay == 1), 0.0, (np.ceil(np.log2(max(steps, 2))) + 1) * model.eta)
-    left, underflow = np.zeros(initial.shape), np.zeros(value.shape)
+    left, underflow = np.where(np.abs(initial) < model.arithmetic.tiny, model.eta, 0.0), np.zeros(value.shape)
     for t in range(steps):
         left = decay[:, t] * left + on_the_way[:, t]
         underflow[:, t] = left
-    return np.where(small, underflow * np.maximum(1.0, np.abs(initial))[:, None], 0.0)
+    forgotten = np.cumsum(decay == 0, axis=1) > 0  # a factor of 0 leaves nothing that could underflow
+    return np.where(small & ~forgotten, underflow * np.maximum(1.0, np.abs(initial))[:, None], 0.0)
 
 
 def _through_logarithms(gamma: np.ndarray, initial: np.ndarray, question: Question, floored: bool) -> Enclosure:
@@ -79,7 +81,9 @@ def _through_logarithms(gamma: np.ndarray, initial: np.ndarray, question: Questi
         value = initial[:, None] * np.exp(-size)
         exp_error = (model.exp + model.exp_slope * size) * model.u
         relative = np.expm1(total_error) + exp_error * np.exp(total_error) + 2 * model.u
-        tolerance = np.abs(value) * relative + np.where(np.abs(value) < 2 * model.arithmetic.tiny, model.eta, 0.0)
+        small = np.minimum(np.exp(-size), np.abs(value)) < 2 * model.arithmetic.tiny
+        underflow = np.where(small, model.eta * np.maximum(1.0, np.abs(initial))[:, None], 0.0)
+        tolerance = np.abs(value) * relative + underflow
     known = np.where(np.isfinite(size), tolerance, 0.0)  # a zero without floor: exactly 0 from there on
     return Enclosure(np.where(np.isfinite(size), value, 0.0), np.where(size == 0, 0.0, known))
 
@@ -90,7 +94,7 @@ def declared_additions(question: Question, at_most: np.ndarray) -> np.ndarray:
     depth = str(question.declares.get("depth", "any"))
     if depth == "tree":
         longest = 2 * np.ceil(np.log2(max(steps, 2))) + 2
-    elif depth.startswith("chunk:"):
+    elif depth.startswith("chunk:") and depth.removeprefix("chunk:").isdigit() and int(depth.removeprefix("chunk:")):
         chunk = int(depth.removeprefix("chunk:"))
         longest = chunk + np.ceil(steps / chunk) + 1
     elif depth in ("sequential", "any"):
