@@ -29,6 +29,7 @@ SHAPES = tuple(
     )
 )  # fmt: skip
 SMALL_SHAPES = SHAPES[:10]
+EDGE_SHAPES = (SHAPES[0], SHAPES[2], SHAPES[4], SHAPES[8], SHAPES[12], SHAPES[14], SHAPES[17])  # a block edge each
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,10 @@ def label_of(clauses: tuple[str, ...]) -> str:
 def print_table(document: dict[str, Any], console: Console) -> None:
     table = Table(title=f"Error budget used, by clause and subject (profile {document['profile']}, seed {document['seed']})",
                   title_justify="left", show_edge=False, pad_edge=False)  # fmt: skip
-    table.add_column("clause", no_wrap=True)
-    table.add_column("what it says", overflow="ellipsis", no_wrap=True, max_width=42)
+    table.add_column("clause", max_width=16)
+    table.add_column("what it says", overflow="ellipsis", no_wrap=True, max_width=38)
     for subject in document["subjects"]:
-        table.add_column(subject, justify="right", no_wrap=True)
+        table.add_column(subject, justify="right", min_width=8)
     for clauses, by_subject in rows_of(document).items():
         cells = [cell_text(by_subject.get(subject, [])) for subject in document["subjects"]]
         table.add_row(label_of(clauses), title_of(document, clauses), *cells)

@@ -90,6 +90,10 @@ def test_bad_input_is_refused_by_the_name_of_the_argument(examination):
                     longer = np.concatenate([inputs[name], inputs[name].take([0], axis)], axis)
                     yield refused(examination, case, {**inputs, name: longer}, None, f"{name} one longer along {letter}")
 
+        for option in examination.op.options:
+            nonsense = replace(case, options=(*case.options, (option, "no such choice")))
+            yield refused(examination, nonsense, inputs, option, "an unknown choice")
+
     examination.examine(examine, [plain_case(examination)])
     examination.conclude()
 
