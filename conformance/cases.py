@@ -23,13 +23,13 @@ LAYOUTS = ("contiguous", "transposed", "strided", "expanded")
 SHAPES = tuple(
     Sizes(*lengths)
     for lengths in (
-        (1, 1, 1), (1, 2, 1), (2, 3, 2), (1, 4, 3), (2, 7, 5), (2, 9, 1), (1, 15, 2), (2, 16, 3), (3, 17, 2),
-        (1, 31, 4), (2, 32, 1), (1, 33, 5), (2, 63, 2), (1, 64, 3), (2, 65, 2), (1, 127, 3), (2, 128, 2),
-        (2, 129, 3), (1, 3, 33), (2, 4, 65), (1, 3, 130), (1, 257, 2),
+        (1, 1, 1), (2, 5, 3), (1, 2, 1), (2, 3, 2), (1, 15, 2), (2, 16, 3), (3, 17, 2), (1, 31, 4), (2, 32, 1),
+        (1, 33, 5), (2, 63, 2), (1, 64, 3), (2, 65, 2), (1, 127, 3), (2, 128, 2), (2, 129, 3),
+        (1, 3, 33), (2, 4, 65), (1, 3, 130), (1, 257, 2),
     )
 )  # fmt: skip
-SMALL_SHAPES = SHAPES[:10]
-EDGE_SHAPES = (SHAPES[0], SHAPES[2], SHAPES[4], SHAPES[8], SHAPES[12], SHAPES[14], SHAPES[17])  # a block edge each
+PLAIN_SHAPE = Sizes(2, 5, 3)  # of checks that need one case and no more
+EDGE_SHAPES = (Sizes(1, 1, 1), PLAIN_SHAPE, Sizes(3, 17, 2), Sizes(2, 65, 2))
 
 
 @dataclass(frozen=True)

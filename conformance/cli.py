@@ -1,5 +1,6 @@
 """The command line: judge kernels, read the spec, draw and compare results."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,7 +54,6 @@ def verify(
     from mmrec.conformance.cases import Case
     from mmrec.conformance.ops import all_ops
     from mmrec.conformance.subjects import SubjectError
-    from mmrec.conformance.worker import Worker
     from mmrec.numerics.formats import FORMATS
 
     for option, values, accepted in (("--profile", [profile], PROFILES), ("--op", op or [], all_ops()),
@@ -66,11 +66,8 @@ def verify(
     try:
         if replay:
             Case.parse(replay)
-        implemented: set[str] = set()
-        for given in subjects:
-            worker = Worker(given)  # loads it in a process of its own: what is wrong with it is said before any test
-            implemented |= set(worker.profile.ops)
-            worker.close()
+        with ThreadPoolExecutor() as pool:  # each is loaded in a process of its own: what is wrong is said before any test
+            implemented = {name for ops in pool.map(ops_of, subjects) for name in ops}
     except (SubjectError, ValueError) as error:
         raise refuse(str(error)) from None
     tests = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
@@ -83,6 +80,15 @@ def verify(
     arguments += [f"--mmrec-replay={replay}", "-n", "0"] if replay else ["-n", jobs, "--dist", "loadgroup"]
     code = pytest.main(arguments + pytest_arguments)
     raise typer.Exit({0: 0, 1: 1}.get(int(code), WRONG_CALL))
+
+
+def ops_of(given: str) -> tuple[str, ...]:
+    """The ops of a subject; SubjectError when it cannot be judged as given."""
+    from mmrec.conformance.worker import Worker
+
+    worker = Worker(given)
+    worker.close()
+    return worker.profile.ops
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mmrec.conformance.cases import EDGE_SHAPES, SHAPES, SMALL_SHAPES, Case
+from mmrec.conformance.cases import EDGE_SHAPES, SHAPES, Case
 from mmrec.conformance.explore import Examine, explore
 from mmrec.conformance.judge import Trial
 from mmrec.conformance.ops import Property, Sizes, all_ops
@@ -19,24 +19,31 @@ from mmrec.conformance.worker import Answer, Profile, Request
 class Effort:
     """How hard a profile looks: examples a regime, and from which shapes.
 
-    Frameworks that compile do so once a shape and dtype. So float32 sees every shape and the other formats, which
-    share its code paths, a few of them; the full profile sees all in all.
+    Frameworks that compile do so once a shape and dtype. So float32 sees every shape, and the other formats, which
+    share its code paths, and the properties a few of them; the full profile sees all in all. An interpreter takes
+    time for every step and sees short sequences.
     """
 
     values: int
     gradients: int
     properties: int
     shapes: tuple[Sizes, ...]
-    other_shapes: tuple[Sizes, ...]
+    few_shapes: tuple[Sizes, ...]
 
-    def shapes_for(self, dtype: str) -> tuple[Sizes, ...]:
-        return self.shapes if dtype == "float32" else self.other_shapes
+    def shapes_for(self, dtype: str, a_property: bool, interpreted: bool) -> tuple[Sizes, ...]:
+        plain = dtype == "float32" and not a_property
+        shapes = self.shapes if plain else self.few_shapes
+        if a_property and dtype != "float32" and shapes is EDGE_SHAPES:
+            shapes = EDGE_SHAPES[:3]
+        longest = (65 if plain else 17) if interpreted else LONGEST
+        return tuple(sizes for sizes in shapes if longest >= sizes.T)
 
 
+LONGEST = max(sizes.T for sizes in SHAPES)
 EFFORTS = {
-    "quick": Effort(values=2, gradients=1, properties=1, shapes=SMALL_SHAPES, other_shapes=SMALL_SHAPES[:5]),
-    "gate": Effort(values=5, gradients=3, properties=2, shapes=SHAPES, other_shapes=EDGE_SHAPES),
-    "full": Effort(values=20, gradients=12, properties=8, shapes=SHAPES, other_shapes=SHAPES),
+    "quick": Effort(values=2, gradients=1, properties=1, shapes=SHAPES[:4], few_shapes=EDGE_SHAPES[:2]),
+    "gate": Effort(values=5, gradients=3, properties=2, shapes=SHAPES, few_shapes=EDGE_SHAPES),
+    "full": Effort(values=20, gradients=12, properties=6, shapes=SHAPES, few_shapes=SHAPES),
 }
 
 
@@ -86,14 +93,15 @@ class Examination:
         pytest.skip(reason)
 
     # ---- exploring ----------------------------------------------------------------------
-    def explore(self, examine: Examine, examples: int, regimes: Iterable[str] = (), shapes: Any = None) -> None:
+    def explore(self, examine: Examine, examples: int, regimes: Iterable[str] = ()) -> None:
         """Draw cases of every regime and examine each; or the one case given for replay."""
         replay = self.session.config.option.mmrec_replay
         if replay:
             self.examine(examine, [Case.parse(replay)])
             return
+        shapes = self.effort.shapes_for(self.dtype, self.part is not None, self.profile.interpreted)
         explore(self.trial, self.record, examine, regimes or self.op.regimes, examples=examples,
-                seed=self.session.config.option.mmrec_seed, shapes=shapes or self.effort.shapes_for(self.dtype))  # fmt: skip
+                seed=self.session.config.option.mmrec_seed, shapes=shapes)  # fmt: skip
 
     def examine(self, examine: Examine, cases: Iterable[Case]) -> None:
         """Examine given cases, in order, up to the first that fails."""

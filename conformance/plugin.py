@@ -57,6 +57,7 @@ class Session:
     def __init__(self, config: pytest.Config):
         self.config = config
         self.records: list[dict[str, Any]] = []
+        self.document: dict[str, Any] | None = None
         self.started = time.time()
         self.workers: dict[str, Any] = {}
         self.dead: dict[tuple[str, str], Any] = {}  # (subject, op) that crashed or hung is not called again
@@ -89,7 +90,7 @@ class Session:
                 for part in parts:
                     for dtype in self.chosen_dtypes:
                         rows.append(pytest.param((subject, op.name, dtype, part),
-                                                 marks=pytest.mark.xdist_group(f"{subject}-{op.name}")))  # fmt: skip
+                                                 marks=pytest.mark.xdist_group(f"{subject}-{op.name}-{dtype}")))  # fmt: skip
                         ids.append("-".join([Path(subject).stem, op.name, *([part.name] if part else []), dtype]))
         metafunc.parametrize("question", rows, ids=ids)
 
@@ -106,9 +107,32 @@ class Session:
             self.workers[given] = Worker(given, self.config.option.mmrec_time_limit)
         return self.workers[given]
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
+        """Whatever ended the run: what it found so far is in the result file."""
         for worker in self.workers.values():
             worker.close()
+        if not hasattr(self.config, "workerinput") and self.records:
+            self.document = self._write()
+
+    def _write(self) -> dict[str, Any]:
+        from mmrec.conformance import result
+        from mmrec.conformance.experiments import run_all
+        from mmrec.conformance.report import write_report
+
+        option = self.config.option
+        quick = option.mmrec_profile == "quick"  # a kernel is being edited: the sources' claims have not changed
+        document = result.build(self.records, profile=option.mmrec_profile, seed=option.mmrec_seed,
+                                seconds=time.time() - self.started,
+                                experiments=[] if option.mmrec_replay or quick else run_all(option.mmrec_profile))  # fmt: skip
+        self.folder.mkdir(parents=True, exist_ok=True)
+        result.save(document, self.folder / "result.json")
+        write_report(document, self.folder / "report.html")
+        return document
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.option.mmrec_result)
 
     # ---- records ------------------------------------------------------------------------
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -117,28 +141,18 @@ class Session:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Write the result file and the report, print the table, say where they are."""
-        if hasattr(self.config, "workerinput") or not self.records:
+        """Print the table, and say where the files are."""
+        if self.document is None:
             return
         from rich.console import Console
 
-        from mmrec.conformance import result
-        from mmrec.conformance.experiments import run_all
-        from mmrec.conformance.report import write_report
         from mmrec.conformance.summary import print_conclusion, print_table
 
-        option = self.config.option
-        experiments = [] if option.mmrec_replay else run_all(option.mmrec_profile)
-        document = result.build(self.records, profile=option.mmrec_profile, seed=option.mmrec_seed,
-                                seconds=time.time() - self.started, experiments=experiments)  # fmt: skip
-        folder = Path(option.mmrec_result)
-        result.save(document, folder / "result.json")
-        write_report(document, folder / "report.html")
         console = Console()
         console.print()
-        print_table(document, console)
-        print_conclusion(document, console)
-        console.print(f"result  {folder / 'result.json'}\nreport  {folder / 'report.html'}")
+        print_table(self.document, console)
+        print_conclusion(self.document, console)
+        console.print(f"result  {self.folder / 'result.json'}\nreport  {self.folder / 'report.html'}")
 
 
 @pytest.fixture

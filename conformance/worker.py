@@ -135,6 +135,7 @@ class Profile:
     declares: dict[str, dict[str, Any]]
     checked: bool
     differentiable: bool
+    strided: bool  # whether arrays have memory layouts
     interpreted: bool  # Triton's interpreter: long sequences are out of reach
     environment: dict[str, str]
 
@@ -143,7 +144,7 @@ def describe(subject: Subject) -> Profile:
     speak = framework(subject.framework)
     interpreted = os.environ.get("TRITON_INTERPRET") == "1" and "triton" in sys.modules
     return Profile(subject.name, subject.framework, tuple(subject.ops), {k: dict(v) for k, v in subject.declares.items()},
-                   subject.checked is not None, speak.DIFFERENTIABLE, interpreted, _environment(subject))  # fmt: skip
+                   subject.checked is not None, speak.DIFFERENTIABLE, speak.STRIDED, interpreted, _environment(subject))  # fmt: skip
 
 
 def _environment(subject: Subject) -> dict[str, str]:
@@ -169,6 +170,7 @@ def _environment(subject: Subject) -> dict[str, str]:
 def _serve(pipe: Connection, given: str) -> None:
     """The child's loop: load the subject, say what it is, answer until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the judge's to handle
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small calls side by side: threads would only wait for each other
     try:
         _prepare_frameworks(given)
         subject = load(given)

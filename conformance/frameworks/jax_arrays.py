@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 DIFFERENTIABLE = True
+STRIDED = False
 
 
 def prepare() -> None:

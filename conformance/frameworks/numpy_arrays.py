@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 
 DIFFERENTIABLE = False
+STRIDED = True
 DTYPES = {"bfloat16": ml_dtypes.bfloat16}
 
 

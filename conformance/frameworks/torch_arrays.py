@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 DIFFERENTIABLE = True
+STRIDED = True
 
 
 @cache
