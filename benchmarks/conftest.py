@@ -160,11 +160,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from mmrec.benchmarks import thresholds
 
     config = session.config
-    rows = config.stash[ROWS]
+    rows, untimed = config.stash[ROWS], config.stash[UNTIMED]
     problems = [f"suspicious: {line}" for line in thresholds.suspicious(rows)]
     if getattr(config.option, "mmrec_check_thresholds", False) and DEVICE in config.stash:
         expected = thresholds.read().get(config.stash[DEVICE].kind, {})
-        problems += [f"threshold missed: {line}" for line in thresholds.misses(rows, config.stash[UNTIMED], expected)]
+        problems += [f"threshold missed: {line}" for line in thresholds.misses(rows, untimed, expected)]
     config.stash[PROBLEMS] += problems
     if problems and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

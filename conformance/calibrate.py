@@ -66,9 +66,7 @@ def calibrate(stride: int = STRIDE, frameworks: Sequence[str] | None = None) -> 
     return measure(calculators(frameworks), stride)
 
 
-def measure(
-    machines: Sequence[Calculator], stride: int, functions: Sequence[str] = FUNCTIONS
-) -> list[Measurement]:
+def measure(machines: Sequence[Calculator], stride: int, functions: Sequence[str] = FUNCTIONS) -> list[Measurement]:
     """Every one of these functions of every calculator."""
     todo = [sweep for form in FORMATS for function in functions for sweep in sweeps(form, function, stride)]
     console = Console(stderr=True)
@@ -104,9 +102,7 @@ def exact_values(function: str, form: Format, operands: Operands) -> tuple[np.nd
     return high, low
 
 
-def compare(
-    machine: Calculator, sweep: Sweep, operands: Operands, exact: tuple[np.ndarray, np.ndarray]
-) -> Measurement:
+def compare(machine: Calculator, sweep: Sweep, operands: Operands, exact: tuple[np.ndarray, np.ndarray]) -> Measurement:
     """One chunk of a sweep, computed by the machine, against the exact values."""
     model, (high, low) = ErrorModel(arithmetic=sweep.form), exact
     with np.errstate(all="ignore"):

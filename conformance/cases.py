@@ -29,6 +29,7 @@ SHAPES = tuple(
     )
 )  # fmt: skip
 PLAIN_SHAPE = Sizes(2, 5, 3)  # of checks that need one case and no more
+QUICK_SHAPES = (Sizes(1, 1, 1), PLAIN_SHAPE, Sizes(2, 65, 2), Sizes(2, 129, 3), Sizes(3, 17, 2))
 EDGE_SHAPES = (Sizes(1, 1, 1), PLAIN_SHAPE, Sizes(3, 17, 2), Sizes(2, 65, 2))
 
 
@@ -74,7 +75,9 @@ class Case:
             _expect(text, name, value, choices)
             chosen.append((name, choices[value]))
         defaults = {name: choices[0] for name, choices in op.options.items()} | dict(chosen)
-        return Case(op_name, dtype, regime, Sizes(*map(int, sizes.groups())), int(seed[1]), layout, tuple(defaults.items()))
+        return Case(
+            op_name, dtype, regime, Sizes(*map(int, sizes.groups())), int(seed[1]), layout, tuple(defaults.items())
+        )
 
     @property
     def storage(self) -> Format:

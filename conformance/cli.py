@@ -1,5 +1,6 @@
 """The command line: judge kernels, read the spec, draw and compare results."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,11 +21,17 @@ app.add_typer(spec_app, name="spec")
 
 WRONG_CALL = 2  # exit code; 0 conforms, 1 does not
 RESULT = Path("results/result.json")
+PYTEST_ARGUMENTS: list[str] = []  # of this call, after `--`
 
 
 def main() -> None:
-    """Entry point of the console script `mmrec`."""
-    app()
+    """Entry point of the console script `mmrec`; what follows `--` is pytest's."""
+    arguments = sys.argv[1:]
+    if "--" in arguments:
+        cut = arguments.index("--")
+        PYTEST_ARGUMENTS.extend(arguments[cut + 1 :])
+        arguments = arguments[:cut]
+    app(args=arguments)
 
 
 def refuse(message: str) -> typer.Exit:
@@ -36,9 +43,9 @@ def refuse(message: str) -> typer.Exit:
 # ---- judging --------------------------------------------------------------------------------
 
 
-@app.command(context_settings={"ignore_unknown_options": True})
+@app.command()
 def verify(
-    subject: Annotated[list[str], typer.Argument(help="torch, triton, jax, a .py file or a module; then pytest arguments after --")],
+    subject: Annotated[list[str], typer.Argument(help="torch, triton, jax, a .py file or a module; pytest's after --")],
     profile: Annotated[str, typer.Option(help="how hard: quick (under a minute), gate, full")] = "gate",
     op: Annotated[list[str] | None, typer.Option(help="only this op (repeatable)")] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="only this dtype (repeatable)")] = None,
@@ -61,24 +68,25 @@ def verify(
         for value in values:
             if value not in accepted:
                 raise refuse(f"{option}: {value!r} is not one of {', '.join(accepted)}")
-    subjects = [s for s in subject if not s.startswith("-")]
-    pytest_arguments = [s for s in subject if s.startswith("-")]
     try:
         if replay:
             Case.parse(replay)
-        with ThreadPoolExecutor() as pool:  # each is loaded in a process of its own: what is wrong is said before any test
-            implemented = {name for ops in pool.map(ops_of, subjects) for name in ops}
+        with (
+            ThreadPoolExecutor() as pool
+        ):  # each is loaded in a process of its own: what is wrong is said before any test
+            implemented = {name for ops in pool.map(ops_of, subject) for name in ops}
     except (SubjectError, ValueError) as error:
         raise refuse(str(error)) from None
     tests = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
-    arguments = ["--pyargs", *(f"mmrec.conformance.{test}" for test in tests), "-q", "--no-header", "-p", "no:cacheprovider", "--import-mode=importlib",
-                 "-p", "no:benchmark", "--disable-warnings", "-r", "", f"--mmrec-profile={profile}", f"--mmrec-seed={seed}",
-                 f"--mmrec-result={out}", f"--mmrec-time-limit={time_limit:g}"]  # fmt: skip
-    arguments += [f"--mmrec-subject={given}" for given in subjects]
+    arguments = ["--pyargs", *(f"mmrec.conformance.{test}" for test in tests), "-q", "--no-header", "--import-mode=importlib",
+                 "-p", "no:cacheprovider", "-p", "no:benchmark", "--disable-warnings", "-r", "",
+                 f"--mmrec-profile={profile}", f"--mmrec-seed={seed}", f"--mmrec-result={out}",
+                 f"--mmrec-time-limit={time_limit:g}"]  # fmt: skip
+    arguments += [f"--mmrec-subject={given}" for given in subject]
     arguments += [f"--mmrec-op={name}" for name in op or all_ops() if op or name in implemented]
     arguments += [f"--mmrec-dtype={name}" for name in dtype or []]
     arguments += [f"--mmrec-replay={replay}", "-n", "0"] if replay else ["-n", jobs, "--dist", "loadgroup"]
-    code = pytest.main(arguments + pytest_arguments)
+    code = pytest.main(arguments + PYTEST_ARGUMENTS)
     raise typer.Exit({0: 0, 1: 1}.get(int(code), WRONG_CALL))
 
 
@@ -98,7 +106,7 @@ def calibrate(
     """Measure this machine's elementary functions against the error model; exit 1 when an assumption does not hold."""
     from mmrec.conformance import calibrate as calibration
 
-    measurements = calibration.calibrate(**({"stride": stride} if stride else {}))
+    measurements = calibration.calibrate(stride or calibration.STRIDE)
     raise typer.Exit(0 if calibration.print_calibration(measurements) else 1)
 
 
@@ -179,7 +187,9 @@ def spec_show(
     if clause not in spec.clauses():
         items: dict[str, spec.Item | spec.Contradiction] = {**spec.ledger(), **spec.contradictions()}
         if clause not in items:
-            raise refuse(f"{clause!r} is neither a clause nor an item of the ledger; `mmrec spec list` shows the clauses")
+            raise refuse(
+                f"{clause!r} is neither a clause nor an item of the ledger; `mmrec spec list` shows the clauses"
+            )
         console.print(Text(f"{clause}: {items[clause].statement}"))
         console.print(Text(f"status: {spec.coverage()[clause]}", "bold"))
         return

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mmrec.conformance.cases import EDGE_SHAPES, SHAPES, Case
+from mmrec.conformance.cases import EDGE_SHAPES, QUICK_SHAPES, SHAPES, Case
 from mmrec.conformance.explore import Examine, explore
 from mmrec.conformance.judge import Trial
 from mmrec.conformance.ops import Property, Sizes, all_ops
@@ -17,7 +17,7 @@ from mmrec.conformance.worker import Answer, Profile, Request
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard a profile looks: examples a regime, and from which shapes.
+    """How hard a profile looks: examples a regime (Hypothesis' first is the simplest there is), and from which shapes.
 
     Frameworks that compile do so once a shape and dtype. So float32 sees every shape, and the other formats, which
     share its code paths, and the properties a few of them; the full profile sees all in all. An interpreter takes
@@ -41,7 +41,7 @@ class Effort:
 
 LONGEST = max(sizes.T for sizes in SHAPES)
 EFFORTS = {
-    "quick": Effort(values=2, gradients=1, properties=1, shapes=SHAPES[:4], few_shapes=EDGE_SHAPES[:2]),
+    "quick": Effort(values=4, gradients=3, properties=2, shapes=QUICK_SHAPES, few_shapes=EDGE_SHAPES[:2]),
     "gate": Effort(values=5, gradients=3, properties=2, shapes=SHAPES, few_shapes=EDGE_SHAPES),
     "full": Effort(values=20, gradients=12, properties=6, shapes=SHAPES, few_shapes=SHAPES),
 }
@@ -116,7 +116,9 @@ class Examination:
         record = self.record
         assert record.examples > 0, f"{record.check}: no example was examined"
         if record.verdict is not Verdict.CONFORMS:
-            record.replay = f"mmrec verify {self.given} --replay '{record.worst['case']}'" if record.worst["case"] else ""
+            record.replay = (
+                f"mmrec verify {self.given} --replay '{record.worst['case']}'" if record.worst["case"] else ""
+            )
             pytest.fail(describe_failure(record), pytrace=False)
 
 
@@ -134,5 +136,3 @@ def describe_failure(record: Record) -> str:
     if record.replay:
         lines.append(f"  replay   {record.replay}")
     return "\n".join(lines)
-
-

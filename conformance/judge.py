@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mmrec.conformance.cases import Case
-from mmrec.conformance.oracle import enclosures, gradient_enclosures
 from mmrec.conformance.ops import Arrays, Op
+from mmrec.conformance.oracle import enclosures, gradient_enclosures
 from mmrec.conformance.verdicts import Finding, Verdict
 from mmrec.conformance.worker import Answer, Request
 from mmrec.numerics.bounds import Question
@@ -77,9 +77,15 @@ class Trial:
             wrong = Verdict.INPUT_MUTATED, f"the call changed its input {', '.join(answer.mutated)}"
         elif answer.aliased:
             names = ", ".join(answer.aliased)
-            wrong = Verdict.INPUT_MUTATED, f"the result or a gradient is a view of {names}: writing to one changes the other"
+            wrong = (
+                Verdict.INPUT_MUTATED,
+                f"the result or a gradient is a view of {names}: writing to one changes the other",
+            )
         elif not answer.same_twice:
-            wrong = Verdict.NOT_REPRODUCIBLE, "the same call gave other bits the second time (buffers are poisoned between)"
+            wrong = (
+                Verdict.NOT_REPRODUCIBLE,
+                "the same call gave other bits the second time (buffers are poisoned between)",
+            )
         if wrong is None:
             return None
         return Finding(wrong[0], np.inf, case=str(case), message=wrong[1])
@@ -116,7 +122,10 @@ def compare_arrays(storage: Format, name: str, output: np.ndarray, enclosure: En
     if worst > 1:
         finite_expected = not np.isfinite(output[index]) and np.isfinite(enclosure.value[index])
         finding.verdict = Verdict.NOT_FINITE if finite_expected else Verdict.OUT_OF_BOUND
-        finding.message = f"{finding.where} is {finding.got:.9g}, exact {finding.expected:.9g}: {worst:.3g} x the tolerance {finding.tolerance:.3g}"
+        finding.message = (
+            f"{finding.where} is {finding.got:.9g}, exact {finding.expected:.9g}: "
+            f"{worst:.3g} x the tolerance {finding.tolerance:.3g}"
+        )
     return finding
 
 

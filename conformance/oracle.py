@@ -61,7 +61,7 @@ def certify(case: Case, inputs: Arrays, gradients: bool) -> None:
     """Raise OracleError unless float64 reference (and adjoint) lie where Arb balls prove the exact value to be.
 
     Float64 may be off by its own bound, no more. Cases with more than ``CERTIFIED_ELEMENTS`` elements are not
-    evaluated in balls; the smaller ones of the same regime stand for them.
+    evaluated in balls; the smaller ones of the same regime stand for them (NUM-10).
     """
     op, options = case.row, dict(case.options)
     if int(np.prod(case.sizes.shape("BTD"))) > CERTIFIED_ELEMENTS or case.sizes.T == 0:
@@ -88,7 +88,9 @@ def _require_inside(
     if not np.all(np.isfinite(value)):
         raise OracleError(f"{case}: the reference's {what} is not finite")
     allowed = radius + 2 * bound.tolerance
-    if op.judged_by_defect:  # a defect bound says nothing of the distance to the exact trajectory: use its float64 share
+    if (
+        op.judged_by_defect
+    ):  # a defect bound says nothing of the distance to the exact trajectory: use its float64 share
         allowed = radius + DEFECT_GROWTH * (bound.tolerance.max(initial=0.0) + np.finfo(float).eps * np.abs(exact))
     outside = np.abs(value - exact) > allowed
     if np.any(outside):

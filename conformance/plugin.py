@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 PROFILES = ("quick", "gate", "full")
+QUICK_DTYPES = ["float32", "bfloat16"]  # while a kernel is being edited; the other profiles judge all four formats
 RECORD = "mmrec_record"  # the key of a test's record among pytest's user properties
 
 
@@ -75,7 +76,8 @@ class Session:
         from mmrec.numerics.formats import FORMATS
 
         replay = self.config.option.mmrec_replay
-        return [replay.split("/")[1]] if replay else self.config.option.mmrec_dtype or list(FORMATS)
+        formats = QUICK_DTYPES if self.config.option.mmrec_profile == "quick" else list(FORMATS)
+        return [replay.split("/")[1]] if replay else self.config.option.mmrec_dtype or formats
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         marker = metafunc.definition.get_closest_marker("conformance")

@@ -73,4 +73,6 @@ SEQUENTIAL = (
 
 def with_inputs(inputs: Arrays, **replaced: np.ndarray | float) -> Arrays:
     """The inputs with some arrays replaced, numbers spread over the array's shape."""
-    return {name: np.broadcast_to(replaced[name], x.shape).copy() if name in replaced else x for name, x in inputs.items()}
+    return {
+        name: np.broadcast_to(replaced[name], x.shape).copy() if name in replaced else x for name, x in inputs.items()
+    }

@@ -88,7 +88,9 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: is not JSON: {error}") from None
     except jsonschema.ValidationError as error:
         place = "/".join(map(str, error.absolute_path)) or "top level"
-        raise ValueError(f"{path}: is not a result file of schema {SCHEMA_VERSION}: {place}: {error.message[:120]}") from None
+        raise ValueError(
+            f"{path}: is not a result file of schema {SCHEMA_VERSION}: {place}: {error.message[:120]}"
+        ) from None
     return document
 
 

@@ -63,7 +63,9 @@ def from_dictionary(entries: Any, given: str) -> Subject:
         raise SubjectError(f'{given}: SUBJECT["ops"] must be a dictionary of at least one op, name to function')
     for name, function in ops.items():
         if name not in all_ops():
-            raise SubjectError(f'{given}: SUBJECT["ops"] has an unknown op {name!r}, expected some of {", ".join(all_ops())}')
+            raise SubjectError(
+                f'{given}: SUBJECT["ops"] has an unknown op {name!r}, expected some of {", ".join(all_ops())}'
+            )
         if not callable(function):
             raise SubjectError(f'{given}: SUBJECT["ops"]["{name}"] is a {type(function).__name__}, expected a function')
     declares = entries.get("declares", {})
@@ -86,7 +88,9 @@ def _check_declared(given: str, name: str, declared: Any) -> None:
     if declared.get("class", "direct") not in ("direct", "log"):
         raise SubjectError(f'{where}["class"] is {declared["class"]!r}, expected "direct" or "log"')
     if not re.fullmatch(r"any|sequential|tree|chunk:[1-9]\d*", str(declared.get("depth", "any"))):
-        raise SubjectError(f'{where}["depth"] is {declared["depth"]!r}, expected sequential, tree, chunk:<steps> or any')
+        raise SubjectError(
+            f'{where}["depth"] is {declared["depth"]!r}, expected sequential, tree, chunk:<steps> or any'
+        )
 
 
 def _import(given: str) -> ModuleType:
@@ -95,7 +99,9 @@ def _import(given: str) -> ModuleType:
     path = Path(given)
     if path.suffix == ".py" or "/" in given:
         if not path.is_file():
-            raise SubjectError(f"{given}: no such file; expected a built-in ({', '.join(BUILT_IN)}), a .py file or a module")
+            raise SubjectError(
+                f"{given}: no such file; expected a built-in ({', '.join(BUILT_IN)}), a .py file or a module"
+            )
         spec = importlib.util.spec_from_file_location(f"mmrec_subject_{path.stem}", path)
         assert spec is not None and spec.loader is not None
         execute = spec.loader.exec_module

@@ -81,7 +81,11 @@ def print_conclusion(document: dict[str, Any], console: Console) -> None:
         verdict = Text("conforms", "bold green") if judged and not failed else Text("does not conform", "bold red")
         if not judged:
             verdict = Text("was not judged", "bold red")
-        console.print(Text.assemble(f"{subject} ", verdict, f": {len(judged) - len(failed)} of {len(judged)} checks, {examples} examples"))
+        console.print(
+            Text.assemble(
+                f"{subject} ", verdict, f": {len(judged) - len(failed)} of {len(judged)} checks, {examples} examples"
+            )
+        )
         if missing:
             console.print(f"  not implemented: {', '.join(missing)}", style="dim")
         for reason in left_out:

@@ -85,7 +85,9 @@ def test_bad_input_is_refused_by_the_name_of_the_argument(examination):
             for axis, letter in enumerate(letters):
                 if sum(letter in other for other in examination.op.arguments.values()) > 1 or letters.count(letter) > 1:
                     longer = np.concatenate([inputs[name], inputs[name].take([0], axis)], axis)
-                    yield refused(examination, case, {**inputs, name: longer}, None, f"{name} one longer along {letter}")
+                    yield refused(
+                        examination, case, {**inputs, name: longer}, None, f"{name} one longer along {letter}"
+                    )
 
         for option in examination.op.options:
             nonsense = replace(case, options=(*case.options, (option, "no such choice")))
@@ -144,7 +146,7 @@ def test_products_of_values_outside_their_domain_are_nan_from_there_on(examinati
 
     def examine(case):
         inputs, step = case.inputs(), 2
-        name, (low, high) = next(iter(examination.op.domains.items()))
+        name, (low, _high) = next(iter(examination.op.domains.items()))
         for outside in (np.nan, low - 1) if np.isfinite(low) else (np.nan,):
             spoiled = inputs[name].copy()
             spoiled[1, step, 1] = outside

@@ -13,6 +13,8 @@ def test_property(examination):
     def examine(case):
         yield from examination.part.holds(examination.trial, case)
 
-    examples = examination.effort.properties if examination.dtype == "float32" else 1 + examination.effort.properties // 4
+    examples = (
+        examination.effort.properties if examination.dtype == "float32" else 1 + examination.effort.properties // 4
+    )
     examination.explore(examine, examples, examination.part.regimes)
     examination.conclude()

@@ -8,6 +8,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,10 @@ def trace_all(ids: list[str] | None = None) -> dict[str, Trace]:
         for clause in _ids_in(source, traces):
             traces[clause].reference[name] = source
     for op in all_ops().values():
-        shown = {"every value is within its bound": op.clauses, "every gradient is within its bound": op.adjoint_clauses}
+        shown = {
+            "every value is within its bound": op.clauses,
+            "every gradient is within its bound": op.adjoint_clauses,
+        }
         for sentence, ids_shown in shown.items():
             for clause in set(ids_shown) & set(traces):
                 traces[clause].checks.append(f"{sentence} ({op.name})")
@@ -63,7 +67,7 @@ def trace_all(ids: list[str] | None = None) -> dict[str, Trace]:
 
 
 def _ids_in(text: str, ids: Any) -> Iterator[str]:
-    words = set(text.replace("`", " ").replace('"', " ").replace(",", " ").replace(".", " ").replace(":", " ").split())
+    words = set(re.findall(r"(?<![\w-])[A-Z]+(?:-[A-Z]+)*-\d+(?![\w-])", text))
     return (clause for clause in ids if clause in words)
 
 
@@ -79,14 +83,14 @@ def _functions(*packages: ModuleType) -> Iterator[tuple[str, str]]:
                     yield f"{found.name}.{name}", inspect.getsource(thing)
 
 
-def _demands() -> Iterator[tuple[str, list[str]]]:
+def _demands() -> Iterator[tuple[str, tuple[str, ...]]]:
     """Each conformance test's name as a sentence, with the clauses it demands by name."""
     for path in sorted(_folder(mmrec.conformance).glob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 calls = [n for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
-                ids = [a.value for call in calls if call.func.attr == "demand"  # type: ignore[attr-defined]
-                       for a in call.args if isinstance(a, ast.Constant)]  # fmt: skip
+                ids = tuple(a.value for call in calls if call.func.attr == "demand"  # type: ignore[attr-defined]
+                       for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str))  # fmt: skip
                 if ids:
                     yield node.name.removeprefix("test_").replace("_", " "), ids
 

@@ -112,7 +112,9 @@ def _one_row(values: np.ndarray) -> bool:
 
 def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
     one, other = np.ascontiguousarray(one), np.ascontiguousarray(other)
-    return one.shape == other.shape and bool(np.all((one.view(np.int64) == other.view(np.int64)) | (np.isnan(one) & np.isnan(other))))
+    return one.shape == other.shape and bool(
+        np.all((one.view(np.int64) == other.view(np.int64)) | (np.isnan(one) & np.isnan(other)))
+    )
 
 
 def _told(error: BaseException) -> str:
@@ -143,8 +145,9 @@ class Profile:
 def describe(subject: Subject) -> Profile:
     speak = framework(subject.framework)
     interpreted = os.environ.get("TRITON_INTERPRET") == "1" and "triton" in sys.modules
-    return Profile(subject.name, subject.framework, tuple(subject.ops), {k: dict(v) for k, v in subject.declares.items()},
-                   subject.checked is not None, speak.DIFFERENTIABLE, speak.STRIDED, interpreted, _environment(subject))  # fmt: skip
+    declares = {op: dict(declared) for op, declared in subject.declares.items()}
+    return Profile(subject.name, subject.framework, tuple(subject.ops), declares, subject.checked is not None,
+                   speak.DIFFERENTIABLE, speak.STRIDED, interpreted, _environment(subject))  # fmt: skip
 
 
 def _environment(subject: Subject) -> dict[str, str]:
@@ -170,7 +173,9 @@ def _environment(subject: Subject) -> dict[str, str]:
 def _serve(pipe: Connection, given: str) -> None:
     """The child's loop: load the subject, say what it is, answer until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the judge's to handle
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small calls side by side: threads would only wait for each other
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # many small calls side by side: threads would only wait for each other
     try:
         _prepare_frameworks(given)
         subject = load(given)
@@ -250,7 +255,9 @@ class Worker:
             self.process.join(5)
             code = self.process.exitcode
             how = f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"exited with code {code}"
-            return Answer(failure=Verdict.CRASHED, message=f"the process was {how}" if code and code < 0 else f"the process {how}")
+            return Answer(
+                failure=Verdict.CRASHED, message=f"the process was {how}" if code and code < 0 else f"the process {how}"
+            )
         self.close()
         return Answer(failure=Verdict.TIMED_OUT, message=f"no answer within {limit:g} s; the process was stopped")
 

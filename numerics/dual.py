@@ -14,7 +14,7 @@ from scipy.special import expit
 
 
 class Dual:
-    """value + derivative * epsilon with epsilon^2 = 0, element by element, in float64."""
+    """value + derivative * epsilon with epsilon^2 = 0, element by element, in float64 (GRAD-4)."""
 
     __array_ufunc__ = None
 
@@ -100,8 +100,9 @@ class Dual:
 
     def where(self, condition: Any, otherwise: Any) -> Dual:
         otherwise = self._number(otherwise)
-        return Dual(np.where(condition, self.value, otherwise.value),
-                    np.where(condition, self.derivative, otherwise.derivative))
+        return Dual(
+            np.where(condition, self.value, otherwise.value), np.where(condition, self.derivative, otherwise.derivative)
+        )
 
     def __gt__(self, other: Any) -> np.ndarray:
         return self.value > self._number(other).value

@@ -16,7 +16,7 @@ from mmrec.numerics.formats import FLOAT32, FLOAT64, Format, arithmetic_of
 
 @dataclass(frozen=True)
 class ErrorModel:
-    """What an admissible implementation may do, and no more."""
+    """NUM-1: what an admissible implementation may do, and no more."""
 
     arithmetic: Format = FLOAT32
     flush_to_zero: bool = True  # subnormal results may become 0, and subnormal operands may be read as 0
@@ -41,7 +41,8 @@ class ErrorModel:
             "rsqrt": "2.1 u measured on an H200",
             "sqrt": "1.7 u measured on an H200; 1.5 u in torch on x86",
             "divide": "vendor document: 2 ulp for the approximate division that compilers choose",
-            "multiply": "IEEE 754", "add": "IEEE 754",
+            "multiply": "IEEE 754",
+            "add": "IEEE 754",
             "flush_to_zero": "one CPU compiler and fast modes of GPUs flush results and read subnormal operands as 0",
             "exp_slope": "x log2(e) is rounded once, and log2(e) itself: 1.22 |x| u",
         },

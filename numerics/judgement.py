@@ -18,14 +18,20 @@ REFERENCE_FLOOR = 2.0**-50  # its last bits, where the tolerance itself is zero
 
 @dataclass(frozen=True)
 class Enclosure:
-    """The exact value (as the reference has it) and how far an admissible implementation may be off."""
+    """NUM-2: the exact value (as the reference has it) and how far, element by element, an implementation may be off."""
 
     value: np.ndarray
     tolerance: np.ndarray
 
 
 def budget(output: np.ndarray, enclosure: Enclosure, storage: Format, arithmetic: Format) -> np.ndarray:
-    """The share of its tolerance each element of ``output`` uses; infinite where no tolerance could excuse it."""
+    """The share of its tolerance each element of ``output`` uses; infinite where no tolerance could excuse it.
+
+    NUM-2    abs(output - exact) / tolerance, element by element; at most 1 conforms
+    NUM-3    storage narrower than the arithmetic: the distance is the one to what rounds to the output
+    NUM-4    NaN is excused by NaN only, infinity by the same infinity or by a tolerance that reaches overflow
+    NUM-7    a tolerance of 0 demands the exact value
+    """
     output = np.asarray(output, np.float64)
     value = np.asarray(enclosure.value, np.float64)
     with np.errstate(over="ignore"):
@@ -47,12 +53,12 @@ def budget(output: np.ndarray, enclosure: Enclosure, storage: Format, arithmetic
 
 
 def overflow_from(storage: Format) -> float:
-    """The smallest number that rounds to infinity: half a gap above the largest."""
+    """NUM-4: the smallest number that rounds to infinity, half a gap above the largest."""
     return storage.largest + float(storage.spacing(np.asarray(storage.largest))) / 2
 
 
 def distance_to_preimage(output: np.ndarray, value: np.ndarray, storage: Format) -> np.ndarray:
-    """How far ``value`` is from the interval of numbers that round to ``output`` in the storage format."""
+    """NUM-3: how far ``value`` is from the interval of numbers that round to ``output`` in the storage format."""
     gap = storage.spacing(output)
     mantissa, _ = np.frexp(np.abs(output))
     at_power_of_two = (mantissa == 0.5) & (np.abs(output) > storage.tiny)

@@ -24,7 +24,7 @@ UNKNOWN = 1e30  # the error of a number of which nothing is known; finite, so th
 
 
 class RunningError:
-    """An array of values with a bound on the error of each."""
+    """An array of values with a bound on the error of each admissible evaluation (NUM-1)."""
 
     __array_priority__ = 1000  # NumPy arrays on the left defer to us
     __array_ufunc__ = None
@@ -110,8 +110,9 @@ class RunningError:
         majorant = mine @ theirs + error
         largest = max(1.0, np.max(mine, initial=0.0), np.max(theirs, initial=0.0))  # times a subnormal read as 0
         underflow = np.where(majorant > 0, terms * self.model.eta * largest, 0.0)
-        return RunningError(self.value @ other.value,
-                            (error + self.model.gamma(terms) * majorant + underflow) * SLACK, self.model)
+        return RunningError(
+            self.value @ other.value, (error + self.model.gamma(terms) * majorant + underflow) * SLACK, self.model
+        )
 
     def affine(self, matrix: Any, *offsets: Any) -> RunningError:
         """matrix @ self + offsets, all terms added in any order."""
@@ -172,8 +173,11 @@ class RunningError:
         bound = self._number(bound)
         certain = np.abs(self.value - bound.value) > self.error + bound.error
         chosen = np.where(self.value >= bound.value, self.error, bound.error)
-        return RunningError(np.maximum(self.value, bound.value),
-                            np.where(certain, chosen, np.maximum(self.error, bound.error)), self.model)
+        return RunningError(
+            np.maximum(self.value, bound.value),
+            np.where(certain, chosen, np.maximum(self.error, bound.error)),
+            self.model,
+        )
 
     def between(self, low: Any, high: Any) -> RunningError:
         """1 where low <= self <= high, 0 elsewhere, and uncertain (error 1) where the errors do not decide."""
@@ -220,8 +224,9 @@ class RunningError:
         return RunningError(self.value[index], self.error[index], self.model)
 
     def stack(self, steps: Sequence[RunningError], axis: int) -> RunningError:
-        return RunningError(np.stack([step.value for step in steps], axis),
-                            np.stack([step.error for step in steps], axis), self.model)
+        return RunningError(
+            np.stack([step.value for step in steps], axis), np.stack([step.error for step in steps], axis), self.model
+        )
 
 
 def _exact_factor(number: RunningError) -> np.ndarray:

@@ -2,15 +2,39 @@
 
 from mmrec.reference.domain import require_shapes
 from mmrec.reference.numbers import (
-    Numbers, affine, between, clip, constant, erf, exp, outer_total, pi, sigmoid, sqrt, tanh, total, where, zeros_like,
+    Numbers,
+    affine,
+    between,
+    clip,
+    constant,
+    erf,
+    exp,
+    outer_total,
+    pi,
+    sigmoid,
+    sqrt,
+    tanh,
+    total,
+    where,
+    zeros_like,
 )
 
 GELUS = ("tanh", "erf")
 
 
 def decay_gate(
-    z: Numbers, k: Numbers, base_w1: Numbers, base_b1: Numbers, base_w2: Numbers, base_b2: Numbers,
-    context_w1: Numbers, context_b1: Numbers, context_w2: Numbers, context_b2: Numbers, *, gelu: str = "tanh",
+    z: Numbers,
+    k: Numbers,
+    base_w1: Numbers,
+    base_b1: Numbers,
+    base_w2: Numbers,
+    base_b2: Numbers,
+    context_w1: Numbers,
+    context_b1: Numbers,
+    context_w2: Numbers,
+    context_b2: Numbers,
+    *,
+    gelu: str = "tanh",
 ) -> Numbers:
     """Return the decay of every channel and step, in [1e-6, 1 - 1e-6].
 
@@ -23,17 +47,39 @@ def decay_gate(
     Raises   ValueError when shapes do not match or gelu is unknown
     Source   S3 2 L51-60
     """
-    require_shapes(z=(z, "BTD"), k=(k, "BTD"), base_w1=(base_w1, "ED"), base_b1=(base_b1, "E"),
-                   base_w2=(base_w2, "DE"), base_b2=(base_b2, "D"), context_w1=(context_w1, "ED"),
-                   context_b1=(context_b1, "E"), context_w2=(context_w2, "DE"), context_b2=(context_b2, "D"))
+    require_shapes(
+        z=(z, "BTD"),
+        k=(k, "BTD"),
+        base_w1=(base_w1, "ED"),
+        base_b1=(base_b1, "E"),
+        base_w2=(base_w2, "DE"),
+        base_b2=(base_b2, "D"),
+        context_w1=(context_w1, "ED"),
+        context_b1=(context_b1, "E"),
+        context_w2=(context_w2, "DE"),
+        context_b2=(context_b2, "D"),
+    )
     base = sigmoid(linear(gelu_of(gelu, linear(z, base_w1, base_b1)), base_w2, base_b2))  # GAMMA-1, GAMMA-2
-    context = sigmoid(linear(gelu_of(gelu, linear(k, context_w1, context_b1)), context_w2, context_b2))  # GAMMA-3, GAMMA-4
+    context = sigmoid(
+        linear(gelu_of(gelu, linear(k, context_w1, context_b1)), context_w2, context_b2)
+    )  # GAMMA-3, GAMMA-4
     return clip(base * context, *decay_limits(z))  # GAMMA-5, GAMMA-6
 
 
 def decay_gate_adjoint(
-    z: Numbers, k: Numbers, base_w1: Numbers, base_b1: Numbers, base_w2: Numbers, base_b2: Numbers,
-    context_w1: Numbers, context_b1: Numbers, context_w2: Numbers, context_b2: Numbers, g: Numbers, *, gelu: str = "tanh",
+    z: Numbers,
+    k: Numbers,
+    base_w1: Numbers,
+    base_b1: Numbers,
+    base_w2: Numbers,
+    base_b2: Numbers,
+    context_w1: Numbers,
+    context_b1: Numbers,
+    context_w2: Numbers,
+    context_b2: Numbers,
+    g: Numbers,
+    *,
+    gelu: str = "tanh",
 ) -> tuple[Numbers, ...]:
     """Return the gradients of sum(g * decay_gate(...)) in argument order.
 

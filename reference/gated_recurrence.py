@@ -2,7 +2,15 @@
 
 from mmrec.reference.domain import require_range, require_shapes
 from mmrec.reference.numbers import (
-    Numbers, affine, matvec, outer_total, shifted, sigmoid, stack, total, zeros_like,
+    Numbers,
+    affine,
+    matvec,
+    outer_total,
+    shifted,
+    sigmoid,
+    stack,
+    total,
+    zeros_like,
 )
 
 

@@ -59,4 +59,4 @@ def work_efficient(
     if n:
         cost.combines += n
         cost.levels += 1
-    return [combine(before, x) for before, x in zip(tree, elements)], cost  # inclusive again
+    return [combine(before, x) for before, x in zip(tree, elements, strict=False)], cost  # inclusive again

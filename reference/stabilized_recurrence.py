@@ -4,13 +4,33 @@ from mmrec.reference.domain import require_range, require_shapes
 from mmrec.reference.gated_recurrence import gate_parameters_adjoint
 from mmrec.reference.normalization import NORMS, normalize, normalize_adjoint
 from mmrec.reference.numbers import (
-    Numbers, affine, between, clip, matvec, shifted, sigmoid, stack, total, where, zeros_like,
+    Numbers,
+    affine,
+    between,
+    clip,
+    matvec,
+    shifted,
+    sigmoid,
+    stack,
+    total,
+    where,
+    zeros_like,
 )
 
 
 def stabilized_recurrence(
-    z: Numbers, gate_z: Numbers, gamma: Numbers, W_h: Numbers, b_h: Numbers,
-    norm_weight: Numbers, norm_bias: Numbers, h0: Numbers, *, norm: str = "rms", eps: float = 1e-6, clip: float = 100.0,
+    z: Numbers,
+    gate_z: Numbers,
+    gamma: Numbers,
+    W_h: Numbers,
+    b_h: Numbers,
+    norm_weight: Numbers,
+    norm_bias: Numbers,
+    h0: Numbers,
+    *,
+    norm: str = "rms",
+    eps: float = 1e-6,
+    clip: float = 100.0,
 ) -> Numbers:
     """Return the state after each step; the carried state is the normalized and clipped one.
 
@@ -26,8 +46,16 @@ def stabilized_recurrence(
     Raises   ValueError when shapes do not match, gamma leaves its domain, or norm is unknown
     Source   S3 1 L12-30; norm and eps X-10
     """
-    require_shapes(z=(z, "BTD"), gate_z=(gate_z, "BTD"), gamma=(gamma, "BTD"), W_h=(W_h, "DD"), b_h=(b_h, "D"),
-                   norm_weight=(norm_weight, "D"), norm_bias=(norm_bias, "D"), h0=(h0, "BD"))
+    require_shapes(
+        z=(z, "BTD"),
+        gate_z=(gate_z, "BTD"),
+        gamma=(gamma, "BTD"),
+        W_h=(W_h, "DD"),
+        b_h=(b_h, "D"),
+        norm_weight=(norm_weight, "D"),
+        norm_bias=(norm_bias, "D"),
+        h0=(h0, "BD"),
+    )
     require_range("gamma", gamma, 0, 1)
     if norm not in NORMS:
         raise ValueError(f"norm: {norm!r} is not one of {', '.join(NORMS)}")
@@ -39,8 +67,17 @@ def stabilized_recurrence(
 
 
 def stabilized_step(
-    z: Numbers, gate_z: Numbers, gamma: Numbers, W_h: Numbers, b_h: Numbers,
-    norm_weight: Numbers, norm_bias: Numbers, h: Numbers, norm: str, eps: float, limit: float,
+    z: Numbers,
+    gate_z: Numbers,
+    gamma: Numbers,
+    W_h: Numbers,
+    b_h: Numbers,
+    norm_weight: Numbers,
+    norm_bias: Numbers,
+    h: Numbers,
+    norm: str,
+    eps: float,
+    limit: float,
 ) -> Numbers:
     """The next state [B,D] from the state h [B,D] before it."""
     mixed = mix(z, gamma, gate(gate_z, W_h, b_h, h), h)
@@ -59,9 +96,19 @@ def mix(z: Numbers, gamma: Numbers, opening: Numbers, h: Numbers) -> Numbers:
 
 
 def stabilized_recurrence_adjoint(
-    z: Numbers, gate_z: Numbers, gamma: Numbers, W_h: Numbers, b_h: Numbers,
-    norm_weight: Numbers, norm_bias: Numbers, h0: Numbers, g: Numbers, *,
-    norm: str = "rms", eps: float = 1e-6, clip: float = 100.0,
+    z: Numbers,
+    gate_z: Numbers,
+    gamma: Numbers,
+    W_h: Numbers,
+    b_h: Numbers,
+    norm_weight: Numbers,
+    norm_bias: Numbers,
+    h0: Numbers,
+    g: Numbers,
+    *,
+    norm: str = "rms",
+    eps: float = 1e-6,
+    clip: float = 100.0,
 ) -> tuple[Numbers, ...]:
     """Return the gradients of sum(g * stabilized_recurrence(...)) in argument order.
 
@@ -70,23 +117,47 @@ def stabilized_recurrence_adjoint(
     Returns  eight arrays of the arguments' shapes
     Source   chain rule through REC-10 .. REC-16, last step first
     """
-    states = stabilized_recurrence(z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0, norm=norm, eps=eps, clip=clip)
+    states = stabilized_recurrence(
+        z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0, norm=norm, eps=eps, clip=clip
+    )
     previous = shifted(h0, states)
     wanted_later, columns = zeros_like(h0), []
     for t in reversed(range(z.shape[1])):
         *column, wanted_later = stabilized_step_adjoint(
-            z[:, t], gate_z[:, t], gamma[:, t], W_h, b_h, norm_weight, norm_bias, previous[:, t],
-            g[:, t] + wanted_later, norm, eps, clip)
+            z[:, t],
+            gate_z[:, t],
+            gamma[:, t],
+            W_h,
+            b_h,
+            norm_weight,
+            norm_bias,
+            previous[:, t],
+            g[:, t] + wanted_later,
+            norm,
+            eps,
+            clip,
+        )
         columns.append(column)
     grad_z, grad_gate, grad_gamma, grad_weight, grad_bias = (
-        stack([column[i] for column in reversed(columns)], like=z) for i in range(5))
+        stack([column[i] for column in reversed(columns)], like=z) for i in range(5)
+    )
     grad_W, grad_b = gate_parameters_adjoint(grad_gate, previous)
     return grad_z, grad_gate, grad_gamma, grad_W, grad_b, total(grad_weight), total(grad_bias), wanted_later
 
 
 def stabilized_step_adjoint(
-    z: Numbers, gate_z: Numbers, gamma: Numbers, W_h: Numbers, b_h: Numbers, norm_weight: Numbers,
-    norm_bias: Numbers, h: Numbers, wanted: Numbers, norm: str, eps: float, limit: float,
+    z: Numbers,
+    gate_z: Numbers,
+    gamma: Numbers,
+    W_h: Numbers,
+    b_h: Numbers,
+    norm_weight: Numbers,
+    norm_bias: Numbers,
+    h: Numbers,
+    wanted: Numbers,
+    norm: str,
+    eps: float,
+    limit: float,
 ) -> tuple[Numbers, ...]:
     """Gradients of one step for z, gate logits, gamma, norm weight, norm bias, and the state before it."""
     mixed = mix(z, gamma, gate(gate_z, W_h, b_h, h), h)

@@ -57,12 +57,13 @@ def parse_chapter(text: str, file: str) -> list[tuple[Clause, int]]:
     fences = [number for number, line in enumerate(text.splitlines(), start=1) if line.startswith("```")]
     if len(fences) % 2:
         raise ValueError(f"{file}:{fences[-1]}: a fenced block is not closed")
-    parsed, heading, body, fenced = [], None, [], False
+    parsed: list[tuple[Clause, int]] = []
+    body: list[tuple[int, str]] = []
+    heading, fenced = None, False
     for number, line in enumerate([*text.splitlines(), None], start=1):
         if line is not None and line.startswith("```"):
             fenced = not fenced
-        ends = line is None or (line.startswith("## ") and not fenced)
-        if not ends:
+        if line is not None and (fenced or not line.startswith("## ")):
             body.append((number, line))
             continue
         if heading is not None:
@@ -75,7 +76,8 @@ def parse_chapter(text: str, file: str) -> list[tuple[Clause, int]]:
 def parse_ledger(text: str, file: str) -> tuple[dict[str, Item], dict[str, Contradiction], dict[str, str]]:
     """Items, contradictions, and the chapter each item belongs to. Raises ValueError naming file and line."""
     items, disputes, chapters = {}, {}, {}
-    area, exceptions, default = None, {}, None
+    exceptions: dict[str, str] = {}
+    area, default = None, None
     for number, line in enumerate(text.splitlines(), start=1):
         where = f"{file}:{number}"
         if match := re.fullmatch(r"## ([A-Z-]+): .+", line):
@@ -135,7 +137,8 @@ def _match_heading(line: str, file: str, number: int) -> re.Match:
 
 
 def _clause(start: int, heading: re.Match, body: list[tuple[int, str]], file: str) -> Clause:
-    fields, lines, blocks, block = {}, [], [], None
+    fields, lines, blocks = {}, [], []
+    block: tuple[int, list[str]] | None = None
     for number, line in body:
         if line.startswith("```"):
             if block is None:

@@ -55,7 +55,8 @@ def inputs(steps: int, from_zero: bool = False) -> list[np.ndarray]:
 def gate_gradients(steps: int, from_zero: bool) -> tuple[np.ndarray, np.ndarray]:
     """The magnitudes of the gradients for W_g and b_g of a general loss."""
     g = np.random.default_rng(1000 + steps).standard_normal((1, steps, CHANNELS))
-    gradients = gated_recurrence_adjoint(*inputs(steps, from_zero), g)
+    z, gamma, W_g, b_g, h0 = inputs(steps, from_zero)
+    gradients = gated_recurrence_adjoint(z, gamma, W_g, b_g, h0, g)
     return np.abs(gradients[2]), np.abs(gradients[3])
 
 

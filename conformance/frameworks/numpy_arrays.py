@@ -25,7 +25,8 @@ def prepare() -> None:
 
         return allocate_poisoned
 
-    np.empty, np.empty_like = poisoned(np.empty), poisoned(np.empty_like)
+    # The stubs declare np.empty final; at runtime it is an ordinary attribute, and replacing it is the point.
+    np.empty, np.empty_like = poisoned(np.empty), poisoned(np.empty_like)  # type: ignore[misc]
 
 
 def make(values: np.ndarray, dtype: str, layout: str, batched: bool, device: str | None) -> np.ndarray:

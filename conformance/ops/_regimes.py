@@ -113,5 +113,3 @@ def recurrence_regimes(
         "mostly_one": regime(mostly_one, 1.0, 0.01),
         "no_gate_weight": regime(uniform, 0.0, 1.0),
     }
-
-

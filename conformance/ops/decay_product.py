@@ -43,7 +43,9 @@ def products_never_grow(trial: Trial, case: Case) -> Iterator[Finding]:
     if finding.budget > 1:
         index = [int(i) for i in np.unravel_index(int(np.argmax(growth / allowed)), growth.shape)]
         finding.verdict = Verdict.OUT_OF_BOUND
-        finding.message = f"the product grows from step {index[1]} to {index[1] + 1} (row {index[0]}, channel {index[2]})"
+        finding.message = (
+            f"the product grows from step {index[1]} to {index[1] + 1} (row {index[0]}, channel {index[2]})"
+        )
     yield finding
 
 

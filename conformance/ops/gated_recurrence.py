@@ -16,12 +16,14 @@ from mmrec.numerics.bounds import decay_product_exact as product_bound
 from mmrec.numerics.bounds import gated_recurrence as bound
 from mmrec.numerics.bounds.propagation import propagate_gated
 from mmrec.numerics.formats import FLOAT64, arithmetic_of
+from mmrec.numerics.judgement import Enclosure
 from mmrec.reference.decay_product_exact import decay_product_exact
 from mmrec.reference.gated_recurrence import gated_recurrence, gated_recurrence_adjoint
-from mmrec.numerics.judgement import Enclosure
 
 
-def _arrays(rng: np.random.Generator, sizes: Sizes, gamma: np.ndarray, weight_scale: float, input_scale: float) -> Arrays:
+def _arrays(
+    rng: np.random.Generator, sizes: Sizes, gamma: np.ndarray, weight_scale: float, input_scale: float
+) -> Arrays:
     return {
         "z": input_scale * normal(rng, sizes.shape("BTD")),
         "gamma": gamma,
@@ -116,7 +118,9 @@ OP = Op(
     properties=(
         *SEQUENTIAL,
         Property("REC-6", "without input the state only decays", without_input_the_state_decays),
-        Property("REC-7", "an unweighted gate is exactly half open", an_unweighted_gate_is_half_open, ("no_gate_weight",)),
+        Property(
+            "REC-7", "an unweighted gate is exactly half open", an_unweighted_gate_is_half_open, ("no_gate_weight",)
+        ),
         Property("REC-22", "the state stays bounded", the_state_stays_bounded),
         Property("NUM-6", "states stay near the exact trajectory", states_stay_near_the_exact_trajectory),
     ),

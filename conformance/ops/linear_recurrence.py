@@ -18,7 +18,11 @@ from mmrec.reference.linear_recurrence import linear_recurrence, linear_recurren
 
 def _with_inflow(draw: Draw) -> Callable[[np.random.Generator, Sizes], Arrays]:
     def build(rng: np.random.Generator, sizes: Sizes) -> Arrays:
-        return {"a": draw(rng, sizes.shape("BTD")), "b": scaled(rng, sizes.shape("BTD")), "h0": normal(rng, sizes.shape("BD"))}
+        return {
+            "a": draw(rng, sizes.shape("BTD")),
+            "b": scaled(rng, sizes.shape("BTD")),
+            "h0": normal(rng, sizes.shape("BD")),
+        }
 
     return build
 

@@ -49,7 +49,12 @@ OP = Op(
     regimes={**{name: _logarithm_of(draw) for name, draw in DECAYS.items()}, "exact": _exact},
     properties=(
         *SEQUENTIAL,
-        Property("STAB-9", "a log decay of 0 changes no bit over any length", a_log_decay_of_zero_changes_no_bit, ("uniform",)),
+        Property(
+            "STAB-9",
+            "a log decay of 0 changes no bit over any length",
+            a_log_decay_of_zero_changes_no_bit,
+            ("uniform",),
+        ),
     ),
     carry="initial",
     domains={"log_gamma": (-np.inf, 0.0)},

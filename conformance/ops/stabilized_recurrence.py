@@ -17,7 +17,9 @@ from mmrec.numerics.judgement import Enclosure
 from mmrec.reference.stabilized_recurrence import stabilized_recurrence, stabilized_recurrence_adjoint
 
 
-def _arrays(rng: np.random.Generator, sizes: Sizes, gamma: np.ndarray, weight_scale: float, input_scale: float) -> Arrays:
+def _arrays(
+    rng: np.random.Generator, sizes: Sizes, gamma: np.ndarray, weight_scale: float, input_scale: float
+) -> Arrays:
     return {
         "z": input_scale * normal(rng, sizes.shape("BTD")),
         "gate_z": normal(rng, sizes.shape("BTD")),
@@ -48,7 +50,15 @@ def the_state_never_leaves_the_clip(trial: Trial, case: Case) -> Iterator[Findin
 
 def a_shut_or_open_gate_is_exact(trial: Trial, case: Case) -> Iterator[Finding]:
     """Logits of -8192 keep the state, +8192 take the input, bit for bit (gamma = 0, no norm)."""
-    plain = Case(case.op, case.dtype, case.regime, case.sizes, case.seed, case.layout, (("norm", "none"), ("eps", 1e-6), ("clip", 100.0)))
+    plain = Case(
+        case.op,
+        case.dtype,
+        case.regime,
+        case.sizes,
+        case.seed,
+        case.layout,
+        (("norm", "none"), ("eps", 1e-6), ("clip", 100.0)),
+    )
     for logit in (-8192.0, 8192.0):
         inputs = with_inputs(case.inputs(), gate_z=logit, gamma=0.0)
         answer = trial.ask(plain, inputs)
@@ -82,9 +92,15 @@ OP = Op(
     clauses=("REC-10", "REC-11", "REC-12", "REC-13", "REC-14", "REC-15", "REC-16"),
     adjoint_clauses=("ADJ-6", "ADJ-8"),
     arguments={
-        "z": "BTD", "gate_z": "BTD", "gamma": "BTD", "W_h": "DD", "b_h": "D",
-        "norm_weight": "D", "norm_bias": "D", "h0": "BD",
-    },  # fmt: skip
+        "z": "BTD",
+        "gate_z": "BTD",
+        "gamma": "BTD",
+        "W_h": "DD",
+        "b_h": "D",
+        "norm_weight": "D",
+        "norm_bias": "D",
+        "h0": "BD",
+    },
     reference=stabilized_recurrence,
     adjoint=stabilized_recurrence_adjoint,
     bound=bound,

@@ -4,13 +4,14 @@ import io
 
 import numpy as np
 import pytest
+from rich.console import Console
+
 from mmrec.conformance import calibrate
 from mmrec.conformance.elementary import FUNCTIONS, Calculator, available, calculators, of_numpy
 from mmrec.conformance.sweeps import NORMAL, SUBNORMAL_OPERANDS, SUBNORMAL_RESULTS, pairs, sweeps
 from mmrec.numerics.error_model import ErrorModel, model_for
 from mmrec.numerics.formats import FLOAT32, FLOAT64
 from mmrec.numerics.running_error import RunningError
-from rich.console import Console
 
 COARSE = 10**9  # one chunk of each interval
 

@@ -6,6 +6,7 @@ import json
 import jsonschema
 import numpy as np
 import pytest
+
 from mmrec import spec
 from mmrec.conformance import experiments, result
 from mmrec.conformance.experiments import (

@@ -24,6 +24,7 @@ def case_of(op, regime=None, sizes="B1-T4-D3", seed=1, dtype="float32", last=Fal
 
 @pytest.mark.parametrize(("op", "regime"), REGIMES, ids="-".join)
 def test_every_regime_is_certified(op, regime):
+    """NUM-10: float64 lies inside the balls."""
     for seed, sizes in enumerate(("B1-T1-D1", "B1-T15-D2", "B2-T9-D1")):
         case = case_of(op, regime, sizes, seed, ("float32", "float64", "bfloat16")[seed], last=seed == 1)
         certify(case, case.inputs(), gradients=True)
@@ -47,6 +48,7 @@ def in_float64_only(function, change):
 
 @pytest.mark.parametrize("op", all_ops())
 def test_a_value_that_float64_gets_wrong_is_noticed(op, monkeypatch):
+    """NUM-10"""
     case = case_of(op)
     with_reference(monkeypatch, case, reference=in_float64_only(case.row.reference, lambda x: x * (1 + 1e-6)))
     with pytest.raises(OracleError, match=r"result\[.*in float64, .* in balls") as told:
@@ -64,10 +66,23 @@ def test_a_gradient_that_float64_gets_wrong_is_noticed(op, monkeypatch):
 
 
 def test_a_reference_that_is_not_finite_is_noticed(monkeypatch):
+    """NUM-10"""
     case = case_of("linear_recurrence")
     with_reference(monkeypatch, case, reference=in_float64_only(case.row.reference, lambda x: x * np.nan))
     with pytest.raises(OracleError, match="not finite"):
         certify(case, case.inputs(), gradients=False)
+
+
+@pytest.mark.parametrize("op", all_ops())
+def test_the_reference_changes_with_every_argument(op):
+    """NUM-10: with the options that use all of them."""
+    case = case_of(op)
+    inputs, options = case.inputs(), dict(case.options)
+    options |= {"norm": "layer"} if "norm" in options else {}
+    value = case.row.reference(*inputs.values(), **options)
+    for name, x in inputs.items():
+        moved = case.row.reference(*{**inputs, name: x * 0.75}.values(), **options)
+        assert not np.array_equal(moved, value), name
 
 
 def test_large_cases_are_left_to_the_small_ones_of_their_regime(monkeypatch):

@@ -8,11 +8,12 @@ from html.parser import HTMLParser
 
 import jsonschema
 import pytest
+from rich.console import Console
+
 from mmrec.conformance import result, test_gradients, test_long, test_values
 from mmrec.conformance.report import render, write_report
 from mmrec.conformance.report.difference import compare, print_difference
 from mmrec.conformance.report.figures import DRAWN
-from rich.console import Console
 
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>\"&{{ 7 * 7 }}"
 DTYPES = ("float64", "float32", "bfloat16", "float16")

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+
 from mmrec.impls import jax_ops
 from mmrec.impls.jax_ops import (
     checked,

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+
 from mmrec.impls import torch_ops
 from mmrec.impls.torch_ops import (
     checked,

@@ -108,7 +108,8 @@ CASES = [
     ("decay_gate", {"gelu": "tanh"}), ("decay_gate", {"gelu": "erf"}),
 ]  # fmt: skip
 every_case = pytest.mark.parametrize(
-    ("name", "options"), CASES, ids=["-".join([name, *map(str, options.values())]) for name, options in CASES])
+    ("name", "options"), CASES, ids=["-".join([name, *map(str, options.values())]) for name, options in CASES]
+)
 
 
 # ---- inputs and comparison ---------------------------------------------------------
@@ -134,8 +135,16 @@ def inputs(name, B, T, D, dtype, seed=0):
     if name == "gated_recurrence":
         return [normal(*sequence), uniform(*sequence), normal(*matrix, scale=D**-0.5), normal(*vector), normal(*state)]
     if name == "stabilized_recurrence":
-        return [normal(*sequence), normal(*sequence), uniform(*sequence), normal(*matrix, scale=D**-0.5),
-                normal(*vector), normal(*vector), normal(*vector), normal(*state)]
+        return [
+            normal(*sequence),
+            normal(*sequence),
+            uniform(*sequence),
+            normal(*matrix, scale=D**-0.5),
+            normal(*vector),
+            normal(*vector),
+            normal(*vector),
+            normal(*state),
+        ]
     E = D + 2
     networks = [normal(*shape) for _ in range(2) for shape in ((E, D), (E,), (D, E), (D,))]
     return [normal(*sequence), normal(*sequence), *networks]
@@ -145,8 +154,13 @@ def value_and_gradients(function, arrays, grad):
     leaves = [array.detach().requires_grad_() for array in arrays]
     out = function(*leaves)
     gradients = torch.autograd.grad(out, leaves, grad, allow_unused=True)
-    return [out.detach(), *(torch.zeros_like(leaf) if gradient is None else gradient
-                            for leaf, gradient in zip(leaves, gradients, strict=True))]
+    return [
+        out.detach(),
+        *(
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for leaf, gradient in zip(leaves, gradients, strict=True)
+        ),
+    ]
 
 
 def assert_matches_formula(name, options, arrays, steps):
@@ -186,8 +200,9 @@ def test_no_steps_give_an_empty_result_and_zero_gradients(name, options):
     arrays = inputs(name, 2, 0, 3, FLOAT32)
     out, *gradients = value_and_gradients(lambda *a: getattr(triton_ops, name)(*a, **options), arrays, arrays[0])
     assert out.shape == (2, 0, 3)
-    assert all(not gradient.any() and gradient.shape == array.shape
-               for gradient, array in zip(gradients, arrays, strict=True))
+    assert all(
+        not gradient.any() and gradient.shape == array.shape for gradient, array in zip(gradients, arrays, strict=True)
+    )
 
 
 @every_case

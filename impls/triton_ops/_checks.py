@@ -30,7 +30,7 @@ def checked() -> Iterator[None]:
         _checked.reset(token)
 
 
-def check_arrays(**arrays: tuple[object, str]) -> None:
+def check_arrays(**arrays: tuple[torch.Tensor, str]) -> None:
     """Each argument is given as ``name=(array, dimensions)``, e.g. ``a=(a, "BTD")``; one letter has one
     length."""
     first_name, (first, _) = next(iter(arrays.items()))
@@ -41,22 +41,26 @@ def check_arrays(**arrays: tuple[object, str]) -> None:
             raise TypeError(f"{name}: got {type(array).__name__}, expected a torch.Tensor")
         if array.dtype not in STORAGE_DTYPES:
             accepted = ", ".join(_dtype_name(dtype) for dtype in STORAGE_DTYPES)
-            raise TypeError(f"{name}: dtype {_dtype_name(array.dtype)} is not supported: "
-                            f"expected one of {accepted}")
+            raise TypeError(f"{name}: dtype {_dtype_name(array.dtype)} is not supported: expected one of {accepted}")
         if array.dtype != first.dtype:
-            raise TypeError(f"{name}: dtype {_dtype_name(array.dtype)} does not match {first_name}: "
-                            f"expected {_dtype_name(first.dtype)}")
+            raise TypeError(
+                f"{name}: dtype {_dtype_name(array.dtype)} does not match {first_name}: "
+                f"expected {_dtype_name(first.dtype)}"
+            )
     for name, (array, dimensions) in arrays.items():
         shape = tuple(array.shape)
         if len(shape) != len(dimensions):
-            raise ValueError(f"{name}: shape {shape} has {len(shape)} dimensions: "
-                             f"expected {len(dimensions)}, [{', '.join(dimensions)}]")
+            raise ValueError(
+                f"{name}: shape {shape} has {len(shape)} dimensions: "
+                f"expected {len(dimensions)}, [{', '.join(dimensions)}]"
+            )
         named = list(zip(dimensions, shape, strict=True))
         expected = tuple(length_of.get(letter, length) for letter, length in named)
         if shape != expected:
             position = next(i for i, length in enumerate(shape) if length != expected[i])
-            raise ValueError(f"{name}: shape {shape} does not match {bound_by[dimensions[position]]}: "
-                             f"expected {expected}")
+            raise ValueError(
+                f"{name}: shape {shape} does not match {bound_by[dimensions[position]]}: expected {expected}"
+            )
         for letter, length in named:
             if length == 0 and letter != "T":
                 raise ValueError(f"{name}: shape {shape} has {letter} = 0: expected {letter} >= 1")
@@ -64,12 +68,13 @@ def check_arrays(**arrays: tuple[object, str]) -> None:
             bound_by.setdefault(letter, name)
     for name, (array, _) in arrays.items():
         if array.device != first.device:
-            raise ValueError(f"{name}: device {array.device} does not match {first_name}: "
-                             f"expected {first.device}")
+            raise ValueError(f"{name}: device {array.device} does not match {first_name}: expected {first.device}")
     if first.device.type != "cuda" and not INTERPRETED:
-        raise RuntimeError(f"{first_name}: device {first.device} needs Triton's interpreter, which is off: "
-                           "set TRITON_INTERPRET=1 in the environment before triton is imported, "
-                           "or pass CUDA tensors")
+        raise RuntimeError(
+            f"{first_name}: device {first.device} needs Triton's interpreter, which is off: "
+            "set TRITON_INTERPRET=1 in the environment before triton is imported, "
+            "or pass CUDA tensors"
+        )
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -21,8 +21,15 @@ class CompileSpec(NamedTuple):
     storage: str
 
 
-def compile_spec(kernel, storage: str, arithmetic_pointers: tuple[str, ...] = (), *, num_warps: int = 4,
-                 enable_fp_fusion: bool = True, **constexprs: Any) -> CompileSpec:
+def compile_spec(
+    kernel,
+    storage: str,
+    arithmetic_pointers: tuple[str, ...] = (),
+    *,
+    num_warps: int = 4,
+    enable_fp_fusion: bool = True,
+    **constexprs: Any,
+) -> CompileSpec:
     """The types that a launch on contiguous arrays of dtype `storage` gives `kernel`.
 
     Arguments named ``*_ptr`` point to `storage`, or to its arithmetic dtype if listed in

@@ -27,9 +27,7 @@ def triton_dtype(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
-def apply(
-    function: type[torch.autograd.Function], options: tuple, *arrays: torch.Tensor | None
-) -> torch.Tensor:
+def apply(function: type[torch.autograd.Function], options: tuple, *arrays: torch.Tensor | None) -> torch.Tensor:
     """function.apply(*options, keep, *arrays), where `keep` says whether backward may follow.
 
     The interpreter misreads subnormal bfloat16, and truncates where a store should round to nearest even. So

@@ -28,7 +28,8 @@ def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def _ieee_products() -> Iterator[None]:
-    settings = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    # torch gives mkldnn its matmul when it replaces the module by an object, which its annotations do not show.
+    settings = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     saved = [setting.fp32_precision for setting in settings]
     if not {"tf32", "bf16"} & set(saved):
         yield

@@ -40,8 +40,11 @@ def matvec_kernel(
 
 
 def compile_specs() -> list[CompileSpec]:
-    return [compile_spec(matvec_kernel, storage, ("x_ptr", "out_ptr"), ADD=add, BLOCK_I=32, BLOCK_K=128)
-            for storage in STORAGES for add in (False, True)]
+    return [
+        compile_spec(matvec_kernel, storage, ("x_ptr", "out_ptr"), ADD=add, BLOCK_I=32, BLOCK_K=128)
+        for storage in STORAGES
+        for add in (False, True)
+    ]
 
 
 # ---- launch ------------------------------------------------------------------------
@@ -52,5 +55,18 @@ def matvec(W: torch.Tensor, x: torch.Tensor, out: torch.Tensor, *, add: bool = F
     channels."""
     B, D = x.shape
     block_i, block_k = (256, 256) if INTERPRETED else (32, 128)
-    launch(matvec_kernel, (B, triton.cdiv(D, block_i)), x.device,
-           W, x, out, D, *W.stride(), x.stride(0), out.stride(0), ADD=add, BLOCK_I=block_i, BLOCK_K=block_k)
+    launch(
+        matvec_kernel,
+        (B, triton.cdiv(D, block_i)),
+        x.device,
+        W,
+        x,
+        out,
+        D,
+        *W.stride(),
+        x.stride(0),
+        out.stride(0),
+        ADD=add,
+        BLOCK_I=block_i,
+        BLOCK_K=block_k,
+    )

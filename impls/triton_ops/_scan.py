@@ -117,14 +117,15 @@ def backward_kernel(
 
 
 def compile_specs() -> list[CompileSpec]:
-    tile = {"num_warps": 1, "BLOCK_D": 32}
     specs = []
     for kind in ("linear", "product_floor", "product_exact", "log_sum"):
         for storage in STORAGES:
             keep = kind != "log_sum" and storage == "bf16"
-            options = {"KIND": kind, **tile}
-            specs.append(compile_spec(forward_kernel, storage, ("states_ptr",), KEEP_STATES=keep, **options))
-            specs.append(compile_spec(backward_kernel, storage, ("states_ptr",), **options))
+            states = ("states_ptr",)
+            specs += [
+                compile_spec(forward_kernel, storage, states, num_warps=1, KEEP_STATES=keep, KIND=kind, BLOCK_D=32),
+                compile_spec(backward_kernel, storage, states, num_warps=1, KIND=kind, BLOCK_D=32),
+            ]
     return specs
 
 

@@ -44,10 +44,9 @@ def forward_kernel(
     shift = tl.load(shift_ptr + d * shift_stride_d, mask=inside, other=0.0).to(dtype)
     h = tl.load(carry_ptr + row * D + d, mask=inside, other=0.0)
     if FUSED:
-        W_transposed = load_matrix(
-            W_transposed_ptr, W_transposed_stride_k, W_transposed_stride_d, d, inside, dtype)
+        W_transposed = load_matrix(W_transposed_ptr, W_transposed_stride_k, W_transposed_stride_d, d, inside, dtype)
     for _ in range(steps):
-        if FUSED:
+        if FUSED:  # noqa: SIM108 - chosen when compiled, one branch only
             Wh = tl.sum(W_transposed * h[:, None], axis=0)
         else:
             Wh = tl.load(products_ptr + row * D + d, mask=inside, other=0.0)
@@ -139,8 +138,7 @@ def backward_kernel(
 
 def compile_specs() -> list[CompileSpec]:
     specs = []
-    saved = ("products_ptr", "carry_ptr", "previous_ptr", "gates_ptr",
-             "dlogits_ptr", "dweight_ptr", "dshift_ptr")
+    saved = ("products_ptr", "carry_ptr", "previous_ptr", "gates_ptr", "dlogits_ptr", "dweight_ptr", "dshift_ptr")
     for storage in STORAGES:
         for D, norms in ((128, ("rms", "layer", "none")), (1000, ("layer",))):
             for norm in norms:

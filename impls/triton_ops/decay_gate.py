@@ -110,17 +110,18 @@ def _network_adjoint(x, w1, w2, hidden, dlogits, form: str) -> tuple[torch.Tenso
     dw2 = product(dlogits.T, _gelu(hidden, form))
     dactivation = product(dlogits, w2)
     dhidden = torch.empty_like(hidden)
-    _over_elements(gelu_backward_kernel, hidden.numel(), hidden.device,
-                   hidden, dactivation, dhidden, hidden.numel(), FORM=form)
+    _over_elements(
+        gelu_backward_kernel, hidden.numel(), hidden.device, hidden, dactivation, dhidden, hidden.numel(), FORM=form
+    )
     return product(dhidden, w1), product(dhidden.T, x), dhidden.sum(0), dw2, dlogits.sum(0)
 
 
 class _DecayGate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, form, keep, z, k, *parameters):
-        z2, k2, *parameters2 = _in_arithmetic(z, k, *parameters)
-        base_hidden, base = _network(z2, *parameters2[:4], form)
-        context_hidden, context = _network(k2, *parameters2[4:], form)
+        z2, k2, w1, b1, w2, b2, wc1, bc1, wc2, bc2 = _in_arithmetic(z, k, *parameters)
+        base_hidden, base = _network(z2, w1, b1, w2, b2, form)
+        context_hidden, context = _network(k2, wc1, bc1, wc2, bc2, form)
         gamma = torch.empty_like(z, memory_format=torch.contiguous_format)
         _over_elements(gate_forward_kernel, z.numel(), z.device, base, context, gamma, z.numel())
         ctx.form = form
@@ -134,12 +135,23 @@ class _DecayGate(torch.autograd.Function):
         *arguments, base_hidden, base, context_hidden, context = ctx.saved_tensors
         z, (B, T, D) = arguments[0], arguments[0].shape
         dbase, dcontext = torch.empty_like(base), torch.empty_like(context)
-        _over_elements(gate_backward_kernel, z.numel(), z.device,
-                       grad, base, context, dbase, dcontext, z.numel(), T, D, *grad.stride())
+        _over_elements(
+            gate_backward_kernel,
+            z.numel(),
+            z.device,
+            grad,
+            base,
+            context,
+            dbase,
+            dcontext,
+            z.numel(),
+            T,
+            D,
+            *grad.stride(),
+        )
         z2, k2, base_w1, _, base_w2, _, context_w1, _, context_w2, _ = _in_arithmetic(*arguments)
         dz, *dbase_parameters = _network_adjoint(z2, base_w1, base_w2, base_hidden, dbase, ctx.form)
-        dk, *dcontext_parameters = _network_adjoint(
-            k2, context_w1, context_w2, context_hidden, dcontext, ctx.form)
+        dk, *dcontext_parameters = _network_adjoint(k2, context_w1, context_w2, context_hidden, dcontext, ctx.form)
         gradients = (dz.reshape(B, T, D), dk.reshape(B, T, D), *dbase_parameters, *dcontext_parameters)
         return None, None, *(gradient.to(z.dtype) for gradient in gradients)
 

@@ -89,12 +89,28 @@ def stabilized_recurrence(
     Raises:
         TypeError, ValueError: an argument outside the contract, named in the message.
     """
-    check_arrays(z=(z, "BTD"), gate_z=(gate_z, "BTD"), gamma=(gamma, "BTD"), W_h=(W_h, "DD"), b_h=(b_h, "D"),
-                 norm_weight=(norm_weight, "D"), norm_bias=(norm_bias, "D"), h0=(h0, "BD"))
+    check_arrays(
+        z=(z, "BTD"),
+        gate_z=(gate_z, "BTD"),
+        gamma=(gamma, "BTD"),
+        W_h=(W_h, "DD"),
+        b_h=(b_h, "D"),
+        norm_weight=(norm_weight, "D"),
+        norm_bias=(norm_bias, "D"),
+        h0=(h0, "BD"),
+    )
     check_choice("norm", norm, ("rms", "layer", "none"))
     check_not_negative("eps", eps)
     check_not_negative("clip", clip)
-    check_values(z=(z,), gate_z=(gate_z,), gamma=(gamma, 0.0, 1.0), W_h=(W_h,), b_h=(b_h,),
-                 norm_weight=(norm_weight,), norm_bias=(norm_bias,), h0=(h0,))
+    check_values(
+        z=(z,),
+        gate_z=(gate_z,),
+        gamma=(gamma, 0.0, 1.0),
+        W_h=(W_h,),
+        b_h=(b_h,),
+        norm_weight=(norm_weight,),
+        norm_bias=(norm_bias,),
+        h0=(h0,),
+    )
     options = {"NORM": norm, "EPS": float(eps), "CLIP": float(clip)}
     return apply(_StabilizedRecurrence, (options,), z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0)

@@ -44,7 +44,7 @@ def enclose_affine(a: np.ndarray, b: np.ndarray, h0: np.ndarray, model: ErrorMod
 
 
 def _exact(a: np.ndarray, b: np.ndarray, h0: np.ndarray, size: np.ndarray, model: ErrorModel) -> np.ndarray:
-    """[B,T,D]: where every order of evaluation is free of rounding."""
+    """NUM-7, sums: where every order of evaluation is free of rounding, [B,T,D]."""
     plain = np.all(np.isin(a, (-1.0, 0.0, 1.0)), axis=1)
     step = np.minimum(smallest_step(b).min(axis=1, initial=np.inf), smallest_step(h0))
     step = np.where(np.isfinite(step) & (step >= model.arithmetic.tiny), step, 0.0)  # subnormals may be flushed
@@ -61,7 +61,7 @@ def smallest_step(x: np.ndarray) -> np.ndarray:
 
 def reversed_in_time(a: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The adjoint s_t = g_t + a_{t+1} s_{t+1} as a forward recurrence, with one last step that yields a_0 s_0."""
-    batch, steps, channels = a.shape
+    batch, _steps, channels = a.shape
     nothing = np.zeros((batch, 1, channels))
     coefficients = np.concatenate([nothing, a[:, ::-1]], axis=1)
     inflow = np.concatenate([g[:, ::-1], nothing], axis=1)

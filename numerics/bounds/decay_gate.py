@@ -17,6 +17,6 @@ def enclose(question: Question) -> dict[str, Enclosure]:
 
 
 def enclose_gradients(question: Question) -> dict[str, Enclosure]:
-    g = RunningError(question.cotangent, 0.0, question.model)
-    gradients = decay_gate_adjoint(*question.exact(), g, **question.options)
+    arguments = [*question.exact(), RunningError(question.cotangent, 0.0, question.model)]
+    gradients = decay_gate_adjoint(*arguments, **question.options)
     return {name: Enclosure(grad.value, grad.error) for name, grad in zip(question.inputs, gradients, strict=True)}

@@ -30,7 +30,8 @@ from mmrec.reference.gated_recurrence import (
 
 
 def enclose(question: Question) -> dict[str, Enclosure]:
-    z, gamma, W_g, b_g, h0 = question.exact()
+    """NUM-5: every state by one reference step from the subject's own state before it, with the bound of one step."""
+    z, gamma, W_g, b_g, _h0 = question.exact()
     h = states_before(question)
     step = gated_step(rows(z), rows(gamma), W_g, b_g, rows(h))
     return {"result": Enclosure(step.value.reshape(z.shape), step.error.reshape(z.shape))}
@@ -41,8 +42,8 @@ def enclose_gradients(question: Question) -> dict[str, Enclosure]:
     h = states_before(question)
 
     def one_step_back(wanted: RunningError) -> RunningError:
-        later = (rows(x[:, 1:]) for x in (z, gamma))
-        *_, wanted_earlier = gated_step_adjoint(*later, W_g, b_g, rows(h[:, 1:]), rows(wanted[:, 1:]))
+        z_later, gamma_later, h_later, wanted_later = (rows(x[:, 1:]) for x in (z, gamma, h, wanted))
+        *_, wanted_earlier = gated_step_adjoint(z_later, gamma_later, W_g, b_g, h_later, wanted_later)
         return with_cotangent(question, wanted_earlier)
 
     opening = gate(W_g, b_g, rows(h)).reshape(*h.shape)
@@ -50,12 +51,18 @@ def enclose_gradients(question: Question) -> dict[str, Enclosure]:
     dz, dgamma, dgate, dh = gated_step_adjoint(rows(z), rows(gamma), W_g, b_g, rows(h), rows(wanted))
     grad_W, grad_b = gate_parameters_adjoint(dgate.reshape(*z.shape), h)
     first = dh.reshape(*z.shape)[:, 0] if z.shape[1] else h0 * 0.0
-    gradients = {"z": dz.reshape(*z.shape), "gamma": dgamma.reshape(*z.shape), "W_g": grad_W, "b_g": grad_b, "h0": first}
+    gradients = {
+        "z": dz.reshape(*z.shape),
+        "gamma": dgamma.reshape(*z.shape),
+        "W_g": grad_W,
+        "b_g": grad_b,
+        "h0": first,
+    }
     return {name: Enclosure(number.value, number.error) for name, number in gradients.items()}
 
 
 def states_before(question: Question) -> RunningError:
-    """The subject's own state before each step [B,T,D]: h0 exactly, then its results as it held them."""
+    """NUM-5: the subject's own state before each step [B,T,D]; h0 exactly, then its results as it held them."""
     h0 = question.inputs["h0"]
     earlier = question.stored(question.result[:, :-1])
     before = np.concatenate([h0[:, None], earlier.value], axis=1)[:, : question.result.shape[1]]
@@ -86,7 +93,9 @@ def product_shown(question: Question, argument: str) -> RunningError:
 
 def chosen(condition: np.ndarray, one: RunningError, other: RunningError) -> RunningError:
     """One where the condition holds, the other elsewhere."""
-    return RunningError(np.where(condition, one.value, other.value), np.where(condition, one.error, other.error), one.model)
+    return RunningError(
+        np.where(condition, one.value, other.value), np.where(condition, one.error, other.error), one.model
+    )
 
 
 def with_cotangent(question: Question, wanted_earlier: RunningError) -> RunningError:

@@ -13,7 +13,8 @@ from mmrec.numerics.running_error import RunningError
 
 
 def enclose(question: Question) -> dict[str, Enclosure]:
-    return {"result": enclose_affine(*question.inputs.values(), question.model)}
+    a, b, h0 = question.inputs.values()
+    return {"result": enclose_affine(a, b, h0, question.model)}
 
 
 def enclose_gradients(question: Question) -> dict[str, Enclosure]:

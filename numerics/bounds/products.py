@@ -26,13 +26,13 @@ FLOOR = np.exp(LOG_FLOOR)
 
 
 def rounds_nothing(factor: np.ndarray) -> np.ndarray:
-    """Where multiplication by this factor is exact: 0 and the powers of two."""
+    """NUM-7, products: where multiplication by this factor is exact, 0 and the powers of two."""
     mantissa, _ = np.frexp(np.abs(factor))
     return (mantissa == 0.5) | (factor == 0)
 
 
 def enclose_product(question: Question, floored: bool) -> Enclosure:
-    """The running product of the decays, by the class of algorithm the subject declares."""
+    """NUM-8: the running product of the decays, by the class of algorithm the subject declares."""
     gamma, initial = question.inputs["gamma"], question.inputs["initial"]
     if question.declares.get("class", "direct") == "log":
         return _through_logarithms(gamma, initial, question, floored)
@@ -68,6 +68,7 @@ def _underflow(
 
 
 def _through_logarithms(gamma: np.ndarray, initial: np.ndarray, question: Question, floored: bool) -> Enclosure:
+    """SCAN-3: the bound of initial * exp(sum of max(log gamma, -50)), with the declared depth of its sums."""
     model = question.model
     with np.errstate(divide="ignore"):
         logs = np.log(gamma)
@@ -89,7 +90,7 @@ def _through_logarithms(gamma: np.ndarray, initial: np.ndarray, question: Questi
 
 
 def declared_additions(question: Question, at_most: np.ndarray) -> np.ndarray:
-    """The longest chain of additions under the declared depth: "sequential", "tree", "chunk:C" or "any"."""
+    """NUM-8: the longest chain of additions under the declared depth, "sequential", "tree", "chunk:C" or "any"."""
     steps = at_most.shape[1]
     depth = str(question.declares.get("depth", "any"))
     if depth == "tree":

@@ -27,7 +27,8 @@ from mmrec.reference.stabilized_recurrence import (
 
 
 def enclose(question: Question) -> dict[str, Enclosure]:
-    z, gate_z, gamma, W_h, b_h, weight, bias, h0 = question.exact()
+    """NUM-5: every state by one reference step from the subject's own state before it, with the bound of one step."""
+    z, gate_z, gamma, W_h, b_h, weight, bias, _h0 = question.exact()
     norm, eps, limit = stabilizer(question)
     h = rows(states_before(question))
     step = stabilized_step(rows(z), rows(gate_z), rows(gamma), W_h, b_h, weight, bias, h, norm, eps, limit)
@@ -56,8 +57,10 @@ def enclose_gradients(question: Question) -> dict[str, Enclosure]:
         return dmixed, dweight, dbias
 
     def wanted_before(dmixed: RunningError) -> RunningError:
-        later = (rows(x[:, 1:]) for x in (z, gate_z, gamma))
-        *_, wanted_earlier = mix_adjoint(*later, W_h, b_h, rows(h[:, 1:]), rows(dmixed[:, 1:]))
+        z_later, gate_later, gamma_later, h_later, dmixed_later = (
+            rows(x[:, 1:]) for x in (z, gate_z, gamma, h, dmixed)
+        )
+        *_, wanted_earlier = mix_adjoint(z_later, gate_later, gamma_later, W_h, b_h, h_later, dmixed_later)
         return rows(with_cotangent(question, wanted_earlier))
 
     def one_step_back(dmixed: RunningError) -> RunningError:
@@ -69,8 +72,14 @@ def enclose_gradients(question: Question) -> dict[str, Enclosure]:
     grad_W, grad_b = gate_parameters_adjoint(dgate.reshape(*z.shape), h)
     first = dh.reshape(*z.shape)[:, 0] if z.shape[1] else h0 * 0.0
     gradients = {
-        "z": dz.reshape(*z.shape), "gate_z": dgate.reshape(*z.shape), "gamma": dgamma.reshape(*z.shape), "W_h": grad_W,
-        "b_h": grad_b, "norm_weight": total(dweight), "norm_bias": total(dbias), "h0": first,
+        "z": dz.reshape(*z.shape),
+        "gate_z": dgate.reshape(*z.shape),
+        "gamma": dgamma.reshape(*z.shape),
+        "W_h": grad_W,
+        "b_h": grad_b,
+        "norm_weight": total(dweight),
+        "norm_bias": total(dbias),
+        "h0": first,
     }
     return {name: Enclosure(number.value, number.error) for name, number in gradients.items()}
 

@@ -168,6 +168,7 @@ def judged(kind, seed, T, storage, options, loop, B=2, D=3, **drawn):
 @pytest.mark.parametrize("order", MATRIX_ORDERS)
 @pytest.mark.parametrize("T", [1, 2, 17, 130])
 def test_correct_gated_loops_are_accepted(T, order, storage):
+    """NUM-5"""
     loop = Loop(arithmetic_of(storage).dtype.type, order)
     for seed, scale in enumerate((0.0, 1.0, 4.0)):
         decay = (0.0, 1.0) if seed else (0.9, 1.0)
@@ -180,6 +181,7 @@ def test_correct_gated_loops_are_accepted(T, order, storage):
 @pytest.mark.parametrize("other_form", [False, True])
 @pytest.mark.parametrize("T", [1, 2, 17, 130])
 def test_correct_stabilized_loops_are_accepted(T, other_form, norm, storage):
+    """NUM-5"""
     for seed, (scale, eps, clip) in enumerate(((0.0, 1e-6, 100.0), (1.0, 1e-3, 1.5), (4.0, 1e-6, 100.0))):
         loop = Loop(arithmetic_of(storage).dtype.type, MATRIX_ORDERS[seed], other_form)
         options = {"norm": norm, "eps": eps, "clip": clip}
@@ -265,7 +267,7 @@ def test_wrong_stabilized_loops_are_rejected(mistake, T):
 @pytest.mark.parametrize("kind", BOUNDS)
 @pytest.mark.parametrize("step", [0, 1, 60, 128, 129])
 def test_one_wrong_step_among_130_is_rejected_where_it_is(kind, step):
-    """The state of one step is off by a thousandth, and the loop goes on from the right one."""
+    """NUM-5: the state of one step is off by a thousandth, and the loop goes on from the right one."""
     inputs, g = inputs_of(kind, np.random.default_rng(12), 2, 130, 3, FLOAT32)
     result, gradients = getattr(Loop(np.float32), kind)(inputs, g)
     result = result.copy()
@@ -293,7 +295,7 @@ def test_one_wrong_gradient_among_130_is_rejected_where_it_is(kind):
 # ---- size ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", BOUNDS)
 def test_the_bound_of_a_step_is_a_few_hundred_roundings(kind):
-    """No propagation: at step 129 it is what it is at step 0."""
+    """NUM-5: no propagation, at step 129 it is what it is at step 0."""
     inputs, g = inputs_of(kind, np.random.default_rng(14), 2, 130, 3, FLOAT32)
     result, gradients = getattr(Loop(np.float32), kind)(inputs, g)
     question = Question(inputs, {}, FLOAT32, result.astype(float), g, {n: gradients[n].astype(float) for n in inputs})

@@ -162,6 +162,7 @@ def budgets(op, inputs, g, storage, result, gradients, declares=None):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("op", BOUNDS)
 def test_every_order_is_enclosed(op, kind, order):
+    """NUM-1: any bracketing, fused or not, flushed or not."""
     rng = np.random.default_rng([len(op), KINDS.index(kind), ORDERS.index(order)])
     for example in range(8):
         storage = (FLOAT32, FLOAT32, BFLOAT16, FLOAT16, FLOAT64)[example % 5]
@@ -289,7 +290,7 @@ def test_small_products_may_not_be_flushed(op):
 # ---- where nothing is rounded -----------------------------------------------------------------
 @pytest.mark.parametrize("order", ORDERS)
 def test_certified_recurrences_are_exact_in_every_order(order):
-    """a of 0, 1, -1 and multiples of 2^q: tolerance 0, and no order rounds."""
+    """NUM-7: a of 0, 1, -1 and multiples of 2^q: tolerance 0, and no order rounds."""
     rng = np.random.default_rng(6)
     for q in (0, -7, 12):
         a, b = rng.choice([1.0, 1.0, -1.0, 0.0], (2, 60, 3)), rng.integers(-900, 900, (2, 60, 3)) * 2.0**q
@@ -302,6 +303,7 @@ def test_certified_recurrences_are_exact_in_every_order(order):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_certified_sums_and_products_are_exact_in_every_order(order):
+    """NUM-7"""
     rng = np.random.default_rng(7)
     machine = Machine(np.float32, order, rng)
     for op, first in (("log_decay_product", -rng.integers(0, 70, (2, 50, 3)) / 4.0),
@@ -317,7 +319,7 @@ def test_certified_sums_and_products_are_exact_in_every_order(order):
 
 
 def test_a_certificate_ends_where_the_digits_do():
-    """Integers that add up to more than 2^24: from there on a float32 sum may round."""
+    """NUM-7: integers that add up to more than 2^24: from there on a float32 sum may round."""
     b = np.full((1, 4, 1), 2.0**23 - 1)
     enclosure = enclose_affine(np.ones((1, 4, 1)), b, np.zeros((1, 1)), model_for(FLOAT32))
     assert (enclosure.tolerance[0, :, 0] == 0).tolist() == [True, True, False, False]
@@ -327,6 +329,7 @@ def test_a_certificate_ends_where_the_digits_do():
 
 
 def test_decays_of_one_demand_the_initial_value():
+    """NUM-7"""
     inputs = {"gamma": np.ones((1, 500, 1)), "initial": np.full((1, 1), 0.1)}
     for bound in (decay_product, decay_product_exact):
         enclosure = bound.enclose(Question(inputs, {}, FLOAT32))["result"]
@@ -382,6 +385,7 @@ def test_initial_values_of_any_size(initial, flush, late):
 @pytest.mark.parametrize("op", ["decay_product", "decay_product_exact"])
 @pytest.mark.parametrize("depth", ["sequential", "tree", "chunk:8"])
 def test_products_through_logarithms_are_enclosed_by_their_class(op, depth):
+    """SCAN-3, NUM-8: each declared depth, summed so, within the bound of the log class."""
     rng = np.random.default_rng(9)
     order = {"sequential": "sequential", "tree": "tree", "chunk:8": "chunks of 8"}[depth]
     for kind in ("short memory", "long memory", "zeros and ones", "constant"):
@@ -399,6 +403,7 @@ def test_products_through_logarithms_are_enclosed_by_their_class(op, depth):
 
 
 def test_a_declared_depth_bounds_the_additions():
+    """NUM-8"""
     depths = ("tree", "chunk:64", "sequential", "any")
     question = {depth: Question({}, {}, FLOAT32, declares={"depth": depth}) for depth in depths}
     counted = np.arange(4096)[None, :, None]

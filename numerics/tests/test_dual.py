@@ -56,7 +56,7 @@ def inputs(op, rng, B=2, T=7, D=3):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("op", "options"), CALLS, ids=str)
 def test_adjoints_agree_with_dual_numbers(op, options, seed):
-    """<adjoint(g), v> = <g, derivative in direction v>, at zeros and where limits bind too."""
+    """GRAD-4: <adjoint(g), v> = <g, derivative in direction v>, at zeros and where limits bind too."""
     rng = np.random.default_rng(seed)
     function, adjoint = function_and_adjoint(op)
     arrays = inputs(op, rng)

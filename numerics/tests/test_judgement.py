@@ -45,6 +45,7 @@ def float32s(storage):
 @modest
 @given(data=st.data())
 def test_a_number_is_in_the_preimage_of_its_rounding_and_of_no_other(storage, data):
+    """NUM-3: to nearest, with both neighbours at a tie."""
     x = data.draw(float32s(storage))
     rounded = float(storage.round(np.array(x)))
     assert distance(rounded, x, storage) == 0
@@ -62,6 +63,7 @@ def test_a_number_is_in_the_preimage_of_its_rounding_and_of_no_other(storage, da
 @modest
 @given(data=st.data())
 def test_the_distance_is_how_far_a_number_must_move_to_round_there(storage, data):
+    """NUM-3: the distance to the preimage."""
     x = data.draw(float32s(storage))
     output = float(storage.round(np.array(data.draw(float32s(storage)))))
     away = distance(output, x, storage)
@@ -96,6 +98,7 @@ def test_around_the_smallest_numbers_the_preimage_is_symmetric(storage):
 
 # ---- budget -----------------------------------------------------------------------------
 def test_the_budget_is_the_share_of_the_tolerance():
+    """NUM-2"""
     assert used(1.5, 1.0, 1.0) == pytest.approx(0.5)
     assert used(0.5, 1.0, 0.25) == pytest.approx(2.0)
     assert used(-3.0, -1.0, 1.0, FLOAT64) == pytest.approx(2.0)
@@ -104,6 +107,7 @@ def test_the_budget_is_the_share_of_the_tolerance():
 
 @pytest.mark.parametrize("storage", [FLOAT64, FLOAT32, *NARROW], ids=lambda f: f.name)
 def test_a_tolerance_of_zero_demands_equality(storage):
+    """NUM-7"""
     following = 1 + 2 * storage.unit
     assert used(1.0, 1.0, 0.0, storage) == 0.0
     assert used(following, 1.0, 0.0, storage) > 1e3
@@ -115,6 +119,7 @@ def test_a_tolerance_of_zero_demands_equality(storage):
 @pytest.mark.parametrize("storage", [FLOAT64, FLOAT32, *NARROW], ids=lambda f: f.name)
 @pytest.mark.parametrize("tolerance", [0.0, 1.0, np.inf])
 def test_nan_is_never_excused_by_a_tolerance(storage, tolerance):
+    """NUM-4"""
     assert used(np.nan, 1.0, tolerance, storage) == np.inf
     assert used(1.0, np.nan, tolerance, storage) == np.inf
     assert used(np.nan, np.inf, tolerance, storage) == np.inf
@@ -127,6 +132,7 @@ def test_a_tolerance_that_is_nan_excuses_nothing():
 
 @pytest.mark.parametrize("storage", [FLOAT64, FLOAT32, *NARROW], ids=lambda f: f.name)
 def test_infinity_conforms_only_where_the_value_may_overflow(storage):
+    """NUM-4"""
     large = storage.largest
     assert used(np.inf, np.inf, 0.0, storage) == used(-np.inf, -np.inf, 0.0, storage) == 0.0
     assert used(-np.inf, np.inf, 0.0, storage) == used(np.inf, -np.inf, 0.0, storage) == np.inf
@@ -138,6 +144,7 @@ def test_infinity_conforms_only_where_the_value_may_overflow(storage):
 
 @narrow
 def test_a_value_beyond_the_largest_number_must_be_infinite(storage):
+    """NUM-4"""
     beyond = 1.5 * storage.largest
     assert used(np.inf, beyond, 0.0, storage) == 0.0
     assert used(storage.largest, beyond, 0.0, storage) > 1
@@ -149,7 +156,7 @@ def test_a_value_beyond_the_largest_number_must_be_infinite(storage):
 @modest
 @given(data=st.data())
 def test_roundings_of_legal_results_conform_and_others_do_not(storage, data):
-    """The legal outputs are the roundings of value - tolerance .. value + tolerance."""
+    """NUM-3: the legal outputs are the roundings of value - tolerance .. value + tolerance."""
     value = data.draw(st.floats(-100, 100, width=32))
     tolerance = data.draw(st.floats(0, 1)) * abs(value) * 2 * storage.unit
     held = value + data.draw(st.floats(-1, 1)) * tolerance

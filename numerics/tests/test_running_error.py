@@ -181,6 +181,7 @@ def test_a_constant_is_rounded_once_unless_it_is_representable():
 
 @pytest.mark.parametrize("flush", [False, True])
 def test_products_that_underflow_stay_enclosed(flush):
+    """NUM-1: subnormal results are flushed only where the model says so."""
     model = ErrorModel(flush_to_zero=flush)
     rng = np.random.default_rng(0)
     a, b = (10.0 ** rng.uniform(-23, -18, 400)).astype(float32), (10.0 ** rng.uniform(-23, -18, 400)).astype(float32)
@@ -242,6 +243,7 @@ def test_division_by_what_may_be_zero_has_no_bound():
 
 # ---- model --------------------------------------------------------------------------------
 def test_the_model_follows_the_arithmetic():
+    """NUM-1"""
     assert model_for(FLOAT16).u == model_for(FLOAT32).u == 2.0**-24 and model_for(FLOAT64).u == 2.0**-53
     assert ErrorModel().eta == 2.0**-126 and ErrorModel(flush_to_zero=False).eta == 2.0**-150
     assert ErrorModel().gamma(0) == ErrorModel().gamma(-1) == 0

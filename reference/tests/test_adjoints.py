@@ -20,6 +20,7 @@ def directional(reference, op, options, arrays, directions, g):
 
 @pytest.mark.parametrize("seed", (10, 11, 12))
 def test_adjoints_are_derivatives_in_random_directions(reference, op, options, seed):
+    """GRAD-4: central differences in high precision."""
     rng = np.random.default_rng(seed)
     with mpmath.workdps(DIGITS):
         arrays = [reference.objects(mpmath.mpf, x) for x in reference.inputs(op, seed)]
@@ -77,7 +78,8 @@ def test_the_clip_of_the_state_lets_its_own_limit_through(reference, clip, passe
     one = np.ones((1, 1, 1))
     zero, nothing = np.zeros((1, 1)), np.zeros(1)
     gradients = reference.adjoint("stabilized_recurrence")(
-        2 * one, 0 * one, 0 * one, zero, nothing, one[0, 0], nothing, zero, one, norm="none", clip=clip)
+        2 * one, 0 * one, 0 * one, zero, nothing, one[0, 0], nothing, zero, one, norm="none", clip=clip
+    )
     assert gradients[0][0, 0, 0] == (0.5 if passes else 0.0)
 
 

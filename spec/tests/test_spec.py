@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from mmrec import spec
 from mmrec.spec._parse import join_chapters, parse_chapter, parse_discrepancies, parse_ledger
 

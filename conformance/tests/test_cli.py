@@ -1,0 +1,54 @@
+"""Does the command line say in one line what is wrong, with the exit code it promises?"""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from mmrec.conformance.cli import app
+
+runner = CliRunner()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["verify", "missing.py"], "missing.py: no such file"),
+        (["verify", "no.such.module"], "no.such.module: no such module"),
+        (["verify", "torch", "--profile", "hasty"], "'hasty' is not one of quick, gate, full"),
+        (["verify", "torch", "--op", "softmax"], "'softmax' is not one of"),
+        (["verify", "torch", "--dtype", "int8"], "'int8' is not one of"),
+        (["verify", "torch", "--replay", "softmax/float32"], "unknown op 'softmax'"),
+        (["report", "missing.json"], "missing.json: no such file"),
+        (["spec", "show", "REC-999"], "'REC-999' is neither a clause nor an item"),
+        (["spec", "list", "--chapter", "cooking"], "'cooking' is not one of"),
+    ],
+)
+def test_a_wrong_call_is_refused_in_one_line(arguments, named):
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 2
+    message = result.stderr.strip()
+    assert named in message and "\n" not in message
+
+
+def test_a_file_without_subject_is_refused(tmp_path):
+    path = tmp_path / "kernels.py"
+    path.write_text("x = 1\n")
+    result = runner.invoke(app, ["verify", str(path)])
+    assert result.exit_code == 2 and "has no SUBJECT" in result.stderr
+
+
+def test_a_result_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({"schema": 1}))
+    result = runner.invoke(app, ["report", str(path)])
+    assert result.exit_code == 2 and "is not a result file" in result.stderr
+
+
+def test_the_spec_is_read_from_the_command_line():
+    shown = runner.invoke(app, ["spec", "show", "MDI-1"])
+    assert shown.exit_code == 0 and "linear_recurrence" in shown.stdout
+    counted = runner.invoke(app, ["spec", "coverage"])
+    assert counted.exit_code == 0 and "of 619 items answered" in counted.stdout
+    open_item = runner.invoke(app, ["spec", "show", "MOE-1"])
+    assert open_item.exit_code == 0 and "open:" in open_item.stdout
