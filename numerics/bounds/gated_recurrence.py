@@ -99,11 +99,18 @@ def chosen(condition: np.ndarray, one: RunningError, other: RunningError) -> Run
 
 
 def with_cotangent(question: Question, wanted_earlier: RunningError) -> RunningError:
-    """g_t plus what step t + 1 wants of h_t [B,T,D]; ``wanted_earlier`` are the rows for steps 1 .. T - 1."""
+    """g_t plus what step t + 1 wants of h_t [B,T,D]; ``wanted_earlier`` are the rows for steps 1 .. T - 1.
+
+    Three things are added: g, the decayed gradient of the next step, and what its gate wants. Autodiff adds them as
+    they arrive, so no order is meant: two roundings of at most the size of the two that are added first.
+    """
     g, shape = RunningError(question.cotangent, 0.0, question.model), question.cotangent.shape
     if shape[1] < 2:
         return g
-    summed = g[:, :-1] + wanted_earlier.reshape(shape[0], shape[1] - 1, shape[2])
+    later = wanted_earlier.reshape(shape[0], shape[1] - 1, shape[2])
+    summed = g[:, :-1] + later
+    any_order = question.model.gamma(2) * (np.abs(g.value[:, :-1]) + np.abs(later.value))
+    summed = RunningError(summed.value, summed.error + any_order, question.model)
     return RunningError(np.concatenate([summed.value, g.value[:, -1:]], axis=1),
                         np.concatenate([summed.error, g.error[:, -1:]], axis=1), question.model)  # fmt: skip
 
