@@ -115,6 +115,8 @@ def compare(machine: Calculator, sweep: Sweep, operands: Operands, exact: tuple[
         relative = allowed * model.u * size
         may_underflow = np.where(size < 2 * sweep.form.tiny, model.eta, 0.0)
         used = np.where(error == 0, 0.0, error / (relative + may_underflow))
+        if model.flush_to_zero:  # a subnormal operand may be read as 0
+            used = np.where(computed == read_as_zero(sweep, operands), 0.0, used)
         worst, tightest = int(np.argmax(units)), int(np.argmax(used))
         steepest = np.max((units - model.exp) / np.abs(operands[0])) if sweep.function == "exp" else 0.0
         return Measurement(
@@ -125,6 +127,13 @@ def compare(machine: Calculator, sweep: Sweep, operands: Operands, exact: tuple[
             rounded=bool(np.all(computed == high.astype(sweep.form.dtype))),
             kept=bool(np.all(error <= relative + 4 * sweep.form.smallest)), exp_slope=max(0.0, float(steepest)),
         )  # fmt: skip
+
+
+def read_as_zero(sweep: Sweep, operands: Operands) -> np.ndarray:
+    """The results when every subnormal operand is taken for 0; NaN, which equals nothing, where there is none."""
+    subnormal = [(np.abs(x) < sweep.form.tiny) & (x != 0) for x in operands]
+    zeroed = (np.where(tiny, 0.0, x.astype(np.float64)) for tiny, x in zip(subnormal, operands, strict=True))
+    return np.where(np.any(subnormal, axis=0), IN_FLOAT64[sweep.function](*zeroed), np.nan)
 
 
 def together(one: Measurement, other: Measurement) -> Measurement:
@@ -144,7 +153,7 @@ def print_calibration(measurements: Sequence[Measurement], console: Console | No
     for form in FORMATS:
         here = [m for m in measurements if m.format == form.name]
         console.print(table_of(form, here))
-        for kind, assumed in ((SUBNORMAL_RESULTS, "may become 0"), (SUBNORMAL_OPERANDS, "may not be taken for 0")):
+        for kind, assumed in ((SUBNORMAL_RESULTS, "may become 0"), (SUBNORMAL_OPERANDS, "may be read as 0")):
             line = subnormal_line(f"{kind} {assumed}", [m for m in here if m.kind == kind])
             console.print(line, soft_wrap=True)
         console.print()
