@@ -29,7 +29,7 @@ SHAPES = tuple(
     )
 )  # fmt: skip
 PLAIN_SHAPE = Sizes(2, 5, 3)  # of checks that need one case and no more
-QUICK_SHAPES = (Sizes(1, 1, 1), PLAIN_SHAPE, Sizes(2, 65, 2), Sizes(2, 129, 3), Sizes(3, 17, 2))
+QUICK_SHAPES = (Sizes(1, 1, 1), PLAIN_SHAPE, Sizes(2, 65, 2))
 EDGE_SHAPES = (Sizes(1, 1, 1), PLAIN_SHAPE, Sizes(3, 17, 2), Sizes(2, 65, 2))
 
 

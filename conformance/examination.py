@@ -29,21 +29,23 @@ class Effort:
     properties: int
     shapes: tuple[Sizes, ...]
     few_shapes: tuple[Sizes, ...]
+    longest_interpreted: int
 
     def shapes_for(self, dtype: str, a_property: bool, interpreted: bool) -> tuple[Sizes, ...]:
         plain = dtype == "float32" and not a_property
         shapes = self.shapes if plain else self.few_shapes
         if a_property and dtype != "float32" and shapes is EDGE_SHAPES:
             shapes = EDGE_SHAPES[:3]
-        longest = (65 if plain else 17) if interpreted else LONGEST
+        longest = (self.longest_interpreted if plain else SHORT) if interpreted else LONGEST
         return tuple(sizes for sizes in shapes if longest >= sizes.T)
 
 
+SHORT = 17
 LONGEST = max(sizes.T for sizes in SHAPES)
 EFFORTS = {
-    "quick": Effort(values=4, gradients=3, properties=2, shapes=QUICK_SHAPES, few_shapes=EDGE_SHAPES[:2]),
-    "gate": Effort(values=5, gradients=3, properties=2, shapes=SHAPES, few_shapes=EDGE_SHAPES),
-    "full": Effort(values=20, gradients=12, properties=6, shapes=SHAPES, few_shapes=SHAPES),
+    "quick": Effort(3, 2, 1, QUICK_SHAPES, EDGE_SHAPES[:2], longest_interpreted=SHORT),
+    "gate": Effort(5, 3, 2, SHAPES, EDGE_SHAPES, longest_interpreted=65),
+    "full": Effort(20, 12, 6, SHAPES, SHAPES, longest_interpreted=65),
 }
 
 
