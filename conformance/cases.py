@@ -74,7 +74,7 @@ class Case:
             choices = {str(choice): choice for choice in op.options[name]}
             _expect(text, name, value, choices)
             chosen.append((name, choices[value]))
-        defaults = {name: choices[0] for name, choices in op.options.items()} | dict(chosen)
+        defaults = dict(op.default_options) | dict(chosen)
         return Case(
             op_name, dtype, regime, Sizes(*map(int, sizes.groups())), int(seed[1]), layout, tuple(defaults.items())
         )

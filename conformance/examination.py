@@ -29,13 +29,13 @@ class Effort:
     properties: int
     shapes: tuple[Sizes, ...]
     few_shapes: tuple[Sizes, ...]
+    fewest_shapes: tuple[Sizes, ...]  # of properties in the other formats
     longest_interpreted: int
 
     def shapes_for(self, dtype: str, a_property: bool, interpreted: bool) -> tuple[Sizes, ...]:
         plain = dtype == "float32" and not a_property
-        shapes = self.shapes if plain else self.few_shapes
-        if a_property and dtype != "float32" and shapes is EDGE_SHAPES:
-            shapes = EDGE_SHAPES[:3]
+        few = self.fewest_shapes if a_property and dtype != "float32" else self.few_shapes
+        shapes = self.shapes if plain else few
         longest = (self.longest_interpreted if plain else SHORT) if interpreted else LONGEST
         return tuple(sizes for sizes in shapes if longest >= sizes.T)
 
@@ -43,9 +43,9 @@ class Effort:
 SHORT = 17
 LONGEST = max(sizes.T for sizes in SHAPES)
 EFFORTS = {
-    "quick": Effort(3, 2, 1, QUICK_SHAPES, EDGE_SHAPES[:2], longest_interpreted=SHORT),
-    "gate": Effort(5, 3, 2, SHAPES, EDGE_SHAPES, longest_interpreted=65),
-    "full": Effort(20, 12, 6, SHAPES, SHAPES, longest_interpreted=65),
+    "quick": Effort(3, 2, 1, QUICK_SHAPES, EDGE_SHAPES[:2], EDGE_SHAPES[:2], longest_interpreted=SHORT),
+    "gate": Effort(5, 3, 2, SHAPES, EDGE_SHAPES, EDGE_SHAPES[:3], longest_interpreted=65),
+    "full": Effort(20, 12, 6, SHAPES, SHAPES, SHAPES, longest_interpreted=65),
 }
 
 

@@ -33,15 +33,12 @@ class Trial:
         return self.send(request)
 
     # ---- judging ------------------------------------------------------------------------
-    def judge_values(
-        self, case: Case, inputs: Arrays, answer: Answer, select: Select = (), result: np.ndarray | None = None
-    ) -> Finding:
+    def judge_values(self, case: Case, inputs: Arrays, answer: Answer, select: Select = ()) -> Finding:
         """The result against the reference; only ``select`` of it when given (the rest may be NaN by design)."""
         wrong = self.misbehaviour(case, inputs, answer)
         if wrong is not None:
             return wrong
-        question = Question(inputs, dict(case.options), case.storage, answer.result if result is None else result,
-                            declares=self.declares)  # fmt: skip
+        question = Question(inputs, dict(case.options), case.storage, answer.result, declares=self.declares)
         found = enclosures(self.op, question)["result"]
         return self.compare(case, {"result": (question.result, found)}, select)
 

@@ -13,7 +13,7 @@ from mmrec.conformance.verdicts import Finding, Verdict
 def plain_case(examination, **sizes):
     """The op's first regime, default options, a few steps."""
     op = examination.op
-    options = tuple((name, choices[0]) for name, choices in op.options.items())
+    options = op.default_options
     return Case(op.name, examination.dtype, next(iter(op.regimes)), replace(PLAIN_SHAPE, **sizes), 3, options=options)
 
 

@@ -47,7 +47,7 @@ def long_cases(examination):
         lengths = STEP_BY_STEP_IN_GATE
     if not lengths or ((profile == "gate" or op.judged_by_defect) and examination.dtype not in DTYPES):
         examination.leave_out(f"not part of the {profile} profile in {examination.dtype}")
-    options = tuple((name, choices[0]) for name, choices in op.options.items())
+    options = op.default_options
     return [
         Case(op.name, examination.dtype, regime, Sizes(1, steps, 2), steps, "contiguous", options)
         for steps in lengths

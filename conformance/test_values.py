@@ -35,5 +35,5 @@ def test_memory_layout_does_not_matter(examination):
 
 def layouts_of(op, dtype, regime):
     """One case in every layout, values and sizes the same."""
-    options = tuple((name, choices[0]) for name, choices in op.options.items())
+    options = op.default_options
     return [Case(op.name, dtype, regime, PLAIN_SHAPE, 1, layout, options) for layout in LAYOUTS]

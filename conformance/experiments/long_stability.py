@@ -56,7 +56,7 @@ def run(profile: str) -> dict[str, Any]:
 def worst_budget(op: Op, steps: int) -> float:
     """The largest share of its bound that a result or gradient of the op uses, evaluated in float32."""
     regime = next(name for name in REGIMES if name in op.regimes)
-    options = tuple((name, choices[0]) for name, choices in op.options.items())
+    options = op.default_options
     case = Case(op.name, "float32", regime, Sizes(1, steps, 2), steps, options=options)
     inputs, g = case.inputs(), case.cotangent()
     arrays = [single(array) for array in inputs.values()]

@@ -69,6 +69,11 @@ class Op:
     domains: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # argument -> [low, high]
 
     @property
+    def default_options(self) -> tuple[tuple[str, Any], ...]:
+        """Each option with its first choice."""
+        return tuple((name, choices[0]) for name, choices in self.options.items())
+
+    @property
     def per_step(self) -> tuple[str, ...]:
         """The arguments that have a value for every step."""
         return tuple(name for name, letters in self.arguments.items() if letters == "BTD")

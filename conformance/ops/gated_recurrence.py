@@ -83,7 +83,7 @@ def the_state_stays_bounded(trial: Trial, case: Case) -> Iterator[Finding]:
     if not finding.budget <= 1:
         finding.verdict = Verdict.OUT_OF_BOUND
         finding.message = f"the state reaches {reached:.9g}, but max |z| / (1 - max gamma) = {limit:.9g} bounds it"
-    finding.budget = min(finding.budget, np.inf) if finding.budget > 1 else 0.0  # a relation, not a share of rounding
+    finding.budget = finding.budget if finding.budget > 1 else 0.0  # a relation, not a share of rounding
     yield finding
 
 

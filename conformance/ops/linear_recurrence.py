@@ -40,7 +40,7 @@ def _exact(rng: np.random.Generator, sizes: Sizes) -> Arrays:
 
 def states_superpose(trial: Trial, case: Case) -> Iterator[Finding]:
     """On exact data the answer to the sum of two inflows is the sum of the two answers, bit for bit."""
-    one, other = case.inputs(), case.with_sizes().inputs()
+    one, other = case.inputs(), case.inputs()
     rng = case.generator("superposition")
     other["b"], other["h0"] = small_integers(rng, one["b"].shape), small_integers(rng, one["h0"].shape)
     if case.layout == "expanded":

@@ -20,6 +20,11 @@ from mmrec.numerics.formats import Format
 from mmrec.numerics.running_error import UNKNOWN, RunningError
 
 
+def previous(first: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """What stands before each step: ``first`` [B,D], then ``steps`` [B,T,D] without its last one."""
+    return np.concatenate([first[:, None], steps[:, :-1]], axis=1)[:, : steps.shape[1]]
+
+
 @dataclass(frozen=True)
 class Question:
     """What a bound needs to know about one call of one op."""

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mmrec.numerics.bounds import Question
+from mmrec.numerics.bounds import Question, previous
 from mmrec.numerics.judgement import Enclosure
 from mmrec.numerics.running_error import UNKNOWN, RunningError
 from mmrec.reference.gated_recurrence import (
@@ -64,10 +64,8 @@ def enclose_gradients(question: Question) -> dict[str, Enclosure]:
 def states_before(question: Question) -> RunningError:
     """NUM-5: the subject's own state before each step [B,T,D]; h0 exactly, then its results as it held them."""
     h0 = question.inputs["h0"]
-    earlier = question.stored(question.result[:, :-1])
-    before = np.concatenate([h0[:, None], earlier.value], axis=1)[:, : question.result.shape[1]]
-    error = np.concatenate([np.zeros_like(h0)[:, None], earlier.error], axis=1)[:, : before.shape[1]]
-    return RunningError(before, error, question.model)
+    held = question.stored(question.result)
+    return RunningError(previous(h0, held.value), previous(0 * h0, held.error), question.model)
 
 
 def recover(

@@ -6,7 +6,7 @@ grad a_t = s_t h_{t-1} carries the tolerances of both factors and one more round
 
 import numpy as np
 
-from mmrec.numerics.bounds import Question
+from mmrec.numerics.bounds import Question, previous
 from mmrec.numerics.bounds.affine import enclose_adjoint, enclose_affine
 from mmrec.numerics.judgement import Enclosure
 from mmrec.numerics.running_error import RunningError
@@ -26,7 +26,6 @@ def enclose_gradients(question: Question) -> dict[str, Enclosure]:
 
 def times_previous(wanted: Enclosure, states: Enclosure, first: np.ndarray, question: Question) -> Enclosure:
     """wanted_t times the state before step t, where both carry their tolerance."""
-    before = np.concatenate([first[:, None], states.value[:, :-1]], axis=1)[:, : states.value.shape[1]]
-    error = np.concatenate([np.zeros_like(first)[:, None], states.tolerance[:, :-1]], axis=1)[:, : before.shape[1]]
-    product = RunningError(wanted.value, wanted.tolerance, question.model) * RunningError(before, error, question.model)
+    before = RunningError(previous(first, states.value), previous(0 * first, states.tolerance), question.model)
+    product = RunningError(wanted.value, wanted.tolerance, question.model) * before
     return Enclosure(product.value, product.error)

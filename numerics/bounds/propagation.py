@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmrec.numerics.bounds import Question
+from mmrec.numerics.bounds import Question, previous
 from mmrec.numerics.dual import Dual
 from mmrec.numerics.judgement import Enclosure
 from mmrec.numerics.running_error import RunningError
@@ -39,7 +39,7 @@ def propagate_gated(question: Question) -> Propagated:
     """Bound of every state of the gated recurrence (NUM-6); infinite beyond the horizon."""
     z, gamma, W, b, h0 = question.inputs.values()
     exact = gated_recurrence(z, gamma, W, b, h0)
-    before = np.concatenate([h0[:, None], exact], axis=1)[:, : z.shape[1]]
+    before = previous(h0, exact)
     local = local_errors(question, before)
     jacobians = jacobians_of_gated(z, gamma, W, b, before)
     batch, steps, channels = z.shape
