@@ -6,11 +6,13 @@ signature=signature, constexprs=constexprs), target=..., options=options)``.
 
 from typing import Any, NamedTuple
 
+import torch
 import triton.language as tl
 
-# Pointer types of the storage dtypes, with the dtype they are computed in.
+# Pointer types of the storage dtypes, with the dtype they are computed in and the words it is exchanged as.
+STORAGES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}  # float16 compiles to what bf16 does
 ARITHMETIC = {"fp64": tl.float64, "fp32": tl.float32, "bf16": tl.float32}
-STORAGES = ("fp64", "fp32", "bf16")  # float16 compiles to what bfloat16 does, with other conversions
+WORDS = {"fp64": "*i64", "fp32": "*i32", "bf16": "*i32"}
 
 
 class CompileSpec(NamedTuple):
@@ -26,23 +28,26 @@ def compile_spec(
     storage: str,
     arithmetic_pointers: tuple[str, ...] = (),
     *,
+    words: tuple[str, ...] = (),
     num_warps: int = 4,
     enable_fp_fusion: bool = True,
     **constexprs: Any,
 ) -> CompileSpec:
     """The types that a launch on contiguous arrays of dtype `storage` gives `kernel`.
 
-    Arguments named ``*_ptr`` point to `storage`, or to its arithmetic dtype if listed in
-    `arithmetic_pointers`. A stride of the last dimension, named ``*_stride_d``, is the constant 1, as
-    Triton's own specialisation makes it.
+    Arguments named ``*_ptr`` point to `storage`, to its arithmetic dtype if listed in `arithmetic_pointers`, or to
+    integers of that size if listed in `words`. A stride of the last dimension, named ``*_stride_d``, is the constant 1, as
+    Triton's own specialisation makes it, unless the kernel asks for none.
     """
     if "ARITHMETIC" in kernel.arg_names:
         constexprs["ARITHMETIC"] = ARITHMETIC[storage]
-    constexprs |= {name: 1 for name in kernel.arg_names if name.endswith("_stride_d")}
+    constexprs |= {p.name: 1 for p in kernel.params if p.name.endswith("_stride_d") and not p.do_not_specialize}
     signature = {}
     for name in kernel.arg_names:
         if name in constexprs:
             signature[name] = "constexpr"
+        elif name in words:
+            signature[name] = WORDS[storage]
         elif name.endswith("_ptr"):
             narrow = storage in ("bf16", "fp16") and name in arithmetic_pointers
             signature[name] = "*fp32" if narrow else f"*{storage}"

@@ -9,14 +9,6 @@ import triton.language as tl
 # Read once, when the kernels are decorated: changing the environment afterwards changes neither.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 
-# 32 channels are one warp and one 128-byte line of float32. The interpreter pays per operation, not per lane.
-LARGEST_CHANNEL_TILE = 1024 if INTERPRETED else 32
-
-
-def channel_tile(D: int) -> int:
-    """Channels of one program, where channels are independent."""
-    return min(triton.next_power_of_2(D), LARGEST_CHANNEL_TILE)
-
 
 def arithmetic_dtype(storage: torch.dtype) -> torch.dtype:
     """float64 computes in float64, every other storage dtype in float32."""

@@ -2,129 +2,59 @@
 
 Clauses     MDI-1 (kind "linear"), SCAN-2 and STAB-3 ("product_floor"), STAB-8 ("product_exact"), SCAN-6
             ("log_sum")
-Parallel    one program per batch row and tile of channels; time is a serial loop inside the program
-Memory      forward reads each input once and writes the result once; backward reads the gradient, the input
-            and the previous state once. The state stays in registers.
-Precision   loads any float, computes in float64 for float64 and float32 otherwise, rounds once when it
-            stores. Backward needs the unrounded state, so for the narrow dtypes forward also writes it in
-            float32 when a gradient will be asked for; for float32 and float64 the result itself is that
-            state.
+Parallel    one program per batch row, tile of channels and chunk of time; a chunk hands its state on to the later
+            ones (_handover.py). Kernels in _scan_kernels.py.
+Memory      forward reads each input once and writes the result once; backward reads the gradient and the inputs
+            once, and computes the states again from those that entered the chunks, which forward leaves behind.
+            For float32 and float64 the linear recurrence reads its result instead of b and computes nothing again.
+Precision   loads any float, computes in float64 for float64 and float32 otherwise, rounds once when it stores.
+            Within a chunk the steps are taken one after the other from the state that enters it.
 """
+
+from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch.autograd.function import once_differentiable
 
 from ._compile import STORAGES, CompileSpec, compile_spec
-from ._device import clip
-from ._launch import apply, arithmetic_dtype, channel_tile, launch, triton_dtype
+from ._launch import INTERPRETED, apply, arithmetic_dtype, launch, triton_dtype
+from ._scan_kernels import backward_kernel, forward_kernel
 
-LOWEST_LOG = tl.constexpr(-50.0)
-FLOOR = tl.constexpr(1.9287498479639178e-22)  # e^-50
-
-# ---- device code -------------------------------------------------------------------
-
-
-@triton.jit
-def decay_factor(gamma, KIND: tl.constexpr):
-    """What one step multiplies by: NaN below zero, so that a sign error cannot pass for decay."""
-    if KIND == "product_floor":
-        # Not tl.maximum: it would round the constant to float32 also where gamma is float64.
-        return tl.where(gamma >= 0, tl.where(gamma > FLOOR, gamma, FLOOR), float("nan"))
-    else:
-        return tl.where(gamma >= 0, gamma, float("nan"))
+KINDS = ("linear", "product_floor", "product_exact", "log_sum")
+# A program of one warp holds ROWS steps of 32 channels in registers, two or three numbers a step.
+ROWS = 32
+ROWS_FLOAT64 = 16
+DISTANCE = 16
+CHANNELS = 32
 
 
-@triton.jit
-def forward_kernel(
-    a_ptr, b_ptr, initial_ptr, out_ptr, states_ptr, T, D,
-    a_stride_b, a_stride_t, a_stride_d, b_stride_b, b_stride_t, b_stride_d, initial_stride_b,
-    initial_stride_d,
-    KIND: tl.constexpr, KEEP_STATES: tl.constexpr, ARITHMETIC: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64)
-    d = tl.program_id(1).to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
-    inside = d < D
-    a_step = a_ptr + row * a_stride_b + d * a_stride_d
-    b_step = b_ptr + row * b_stride_b + d * b_stride_d
-    out_step = out_ptr + row * T * D + d
-    states_step = states_ptr + row * T * D + d
-
-    initial = tl.load(initial_ptr + row * initial_stride_b + d * initial_stride_d, mask=inside, other=0.0)
-    state = initial.to(ARITHMETIC)
-    for _ in range(T):
-        a = tl.load(a_step, mask=inside, other=0.0).to(ARITHMETIC)
-        if KIND == "linear":
-            state = a * state + tl.load(b_step, mask=inside, other=0.0).to(ARITHMETIC)
-            b_step += b_stride_t
-        elif KIND == "log_sum":
-            state = state + clip(a, LOWEST_LOG, 0.0)
-        else:
-            state = state * decay_factor(a, KIND)
-        tl.store(out_step, state.to(out_ptr.dtype.element_ty), mask=inside)
-        a_step += a_stride_t
-        out_step += D
-        if KEEP_STATES:
-            tl.store(states_step, state, mask=inside)
-            states_step += D
+def chunking(storage: torch.dtype, D: int) -> dict[str, Any]:
+    """How the kernels divide their work; the interpreter pays per operation, not per lane, so there rows are wide."""
+    if INTERPRETED:
+        return {"ROWS": 16, "DISTANCE": 3, "BLOCK_D": min(1024, triton.next_power_of_2(D)), "num_warps": 1}
+    rows = ROWS_FLOAT64 if storage == torch.float64 else ROWS
+    return {"ROWS": rows, "DISTANCE": DISTANCE, "BLOCK_D": CHANNELS, "num_warps": 1}
 
 
-@triton.jit
-def backward_kernel(
-    grad_ptr, a_ptr, initial_ptr, states_ptr, da_ptr, db_ptr, dinitial_ptr, T, D,
-    grad_stride_b, grad_stride_t, grad_stride_d, a_stride_b, a_stride_t, a_stride_d, initial_stride_b,
-    initial_stride_d,
-    KIND: tl.constexpr, ARITHMETIC: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64)
-    d = tl.program_id(1).to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
-    inside = d < D
-    last = tl.full((), T - 1, tl.int64)
-    grad_step = grad_ptr + row * grad_stride_b + last * grad_stride_t + d * grad_stride_d
-    a_step = a_ptr + row * a_stride_b + last * a_stride_t + d * a_stride_d
-    previous_step = states_ptr + (row * T + last - 1) * D + d
-    da_step = da_ptr + (row * T + last) * D + d
-    db_step = db_ptr + (row * T + last) * D + d
-
-    initial = tl.load(initial_ptr + row * initial_stride_b + d * initial_stride_d, mask=inside, other=0.0)
-    initial = initial.to(ARITHMETIC)
-    inflow = tl.zeros((BLOCK_D,), ARITHMETIC)  # what later steps add to its adjoint
-    for t in range(T - 1, -1, -1):
-        adjoint = tl.load(grad_step, mask=inside, other=0.0).to(ARITHMETIC) + inflow
-        a = tl.load(a_step, mask=inside, other=0.0).to(ARITHMETIC)
-        if KIND == "log_sum":
-            da = tl.where((a >= LOWEST_LOG) & (a <= 0), adjoint, 0.0)
-            inflow = adjoint
-        else:
-            previous = tl.load(previous_step, mask=inside & (t > 0), other=0.0)
-            da = adjoint * tl.where(t > 0, previous, initial)
-            previous_step -= D
-            if KIND == "linear":
-                tl.store(db_step, adjoint.to(db_ptr.dtype.element_ty), mask=inside)
-                db_step -= D
-                inflow = a * adjoint
-            else:
-                inflow = decay_factor(a, KIND) * adjoint
-                if KIND == "product_floor":
-                    # float32 and float64 round e^-50 up: a gamma equal to FLOOR is above the floor.
-                    da = tl.where(a >= FLOOR, da, 0.0)
-        tl.store(da_step, da.to(da_ptr.dtype.element_ty), mask=inside)
-        grad_step -= grad_stride_t
-        a_step -= a_stride_t
-        da_step -= D
-    tl.store(dinitial_ptr + row * D + d, inflow.to(dinitial_ptr.dtype.element_ty), mask=inside)
+def computes_again(kind: str, storage: torch.dtype) -> bool:
+    """Whether backward computes the states again: not if it needs none, nor if the result is the unrounded state and
+    reading it costs no more than reading b."""
+    return kind != "log_sum" and not (kind == "linear" and storage == arithmetic_dtype(storage))
 
 
 def compile_specs() -> list[CompileSpec]:
     specs = []
-    for kind in ("linear", "product_floor", "product_exact", "log_sum"):
-        for storage in STORAGES:
-            keep = kind != "log_sum" and storage == "bf16"
-            states = ("states_ptr",)
+    for kind in KINDS:
+        for storage, dtype in STORAGES.items():
+            options = {"KIND": kind, "ROWS": ROWS_FLOAT64 if storage == "fp64" else ROWS, "DISTANCE": DISTANCE,
+                       "BLOCK_D": CHANNELS}  # fmt: skip
+            words = ("after_ptr", "factor_ptr", "flow_ptr", "ticket_ptr")
+            again = computes_again(kind, dtype)
+            backward_words = (*words, "states_ptr") if again else words
             specs += [
-                compile_spec(forward_kernel, storage, states, num_warps=1, KEEP_STATES=keep, KIND=kind, BLOCK_D=32),
-                compile_spec(backward_kernel, storage, states, num_warps=1, KIND=kind, BLOCK_D=32),
+                compile_spec(forward_kernel, storage, words=words, num_warps=1, **options),
+                compile_spec(backward_kernel, storage, words=backward_words, num_warps=1, AGAIN=again, **options),
             ]
     return specs
 
@@ -132,41 +62,67 @@ def compile_specs() -> list[CompileSpec]:
 # ---- launch ------------------------------------------------------------------------
 
 
+class Exchange:
+    """The words through which the programs of one launch hand over their states; all are unwritten, -1, at first."""
+
+    def __init__(self, a: torch.Tensor, summaries: tuple[str, ...]):
+        B, T, D = a.shape
+        self.options = chunking(a.dtype, D)
+        self.tiles = triton.cdiv(D, self.options["BLOCK_D"])
+        self.lanes = B * self.tiles
+        self.programs = self.lanes * triton.cdiv(T, self.options["ROWS"])
+        size = self.programs * self.options["BLOCK_D"]
+        dtype = torch.int64 if a.dtype == torch.float64 else torch.int32
+        words = torch.full(((1 + len(summaries)) * size + 1,), -1, dtype=dtype, device=a.device)
+        *parts, self.ticket = words.split([size] * (1 + len(summaries)) + [1])
+        self.after = parts[0]
+        given = dict(zip(summaries, parts[1:], strict=True))
+        self.factor, self.flow = (given.get(name, self.after) for name in ("factor", "flow"))
+
+    def run(self, kernel, device: torch.device, arrays: tuple, T: int, D: int, strides: tuple, **options) -> None:
+        launch(
+            kernel, (self.programs,), device,
+            *arrays, self.after, self.factor, self.flow, self.ticket, T, D, self.lanes, self.tiles, *strides,
+            **options, **self.options,
+        )  # fmt: skip
+
+
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, kind, keep, a, b, initial):
-        B, T, D = a.shape
-        arithmetic = arithmetic_dtype(a.dtype)
-        # The gradient of a sum needs no state, and an unrounded result is the state.
-        keep_states = keep and kind != "log_sum" and a.dtype != arithmetic
+        _, T, D = a.shape
         out = torch.empty_like(a, memory_format=torch.contiguous_format)
-        states = torch.empty_like(out, dtype=arithmetic) if keep_states else out
         second = a if b is None else b  # the kinds without b never read it
-        tile = channel_tile(D)
-        launch(
-            forward_kernel, (B, triton.cdiv(D, tile)), a.device,
-            a, second, initial, out, states, T, D, *a.stride(), *second.stride(), *initial.stride(),
-            KIND=kind, KEEP_STATES=keep_states, ARITHMETIC=triton_dtype(arithmetic), BLOCK_D=tile,
-            num_warps=1,
-        )  # fmt: skip
-        ctx.kind = kind
-        ctx.save_for_backward(a, initial, initial if kind == "log_sum" else states)
+        exchange = Exchange(a, {"linear": ("factor", "flow"), "log_sum": ("flow",)}.get(kind, ("factor",)))
+        arithmetic = triton_dtype(arithmetic_dtype(a.dtype))
+        if T:
+            exchange.run(
+                forward_kernel, a.device, (a, second, initial, out), T, D,
+                (*a.stride(), *second.stride(), *initial.stride()), KIND=kind, ARITHMETIC=arithmetic,
+            )  # fmt: skip
+        ctx.kind, ctx.again = kind, computes_again(kind, a.dtype)
+        if keep:
+            states = exchange.after if ctx.again else out if kind == "linear" else initial
+            ctx.save_for_backward(a, second if ctx.again else a, initial, states)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        a, initial, states = ctx.saved_tensors
-        B, T, D = a.shape
+        a, b, initial, states = ctx.saved_tensors
+        _, T, D = a.shape
         da = torch.empty_like(a, memory_format=torch.contiguous_format)
         db = torch.empty_like(da) if ctx.kind == "linear" else da
         dinitial = torch.empty_like(initial, memory_format=torch.contiguous_format)
-        tile = channel_tile(D)
-        launch(
-            backward_kernel, (B, triton.cdiv(D, tile)), a.device,
-            grad, a, initial, states, da, db, dinitial, T, D, *grad.stride(), *a.stride(), *initial.stride(),
-            KIND=ctx.kind, ARITHMETIC=triton_dtype(arithmetic_dtype(a.dtype)), BLOCK_D=tile, num_warps=1,
-        )  # fmt: skip
+        if T:
+            exchange = Exchange(a, ("flow",) if ctx.kind == "log_sum" else ("factor", "flow"))
+            exchange.run(
+                backward_kernel, a.device, (grad, a, b, initial, states, da, db, dinitial), T, D,
+                (*grad.stride(), *a.stride(), *b.stride(), *initial.stride()),
+                KIND=ctx.kind, AGAIN=ctx.again, ARITHMETIC=triton_dtype(arithmetic_dtype(a.dtype)),
+            )  # fmt: skip
+        else:
+            dinitial.zero_()
         return None, None, da, db if ctx.kind == "linear" else None, dinitial
 
 
