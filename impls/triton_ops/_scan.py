@@ -22,19 +22,21 @@ from ._launch import INTERPRETED, apply, arithmetic_dtype, launch, triton_dtype
 from ._scan_kernels import backward_kernel, forward_kernel
 
 KINDS = ("linear", "product_floor", "product_exact", "log_sum")
-# A program of one warp holds ROWS steps of 32 channels in registers, two or three numbers a step.
-ROWS = 32
-ROWS_FLOAT64 = 16
-DISTANCE = 16
-CHANNELS = 32
+# A program of one warp holds ROWS steps of VECTOR channels a thread in registers, two or three numbers of each.
+ROWS = {torch.float64: 16, torch.float32: 64, torch.bfloat16: 32, torch.float16: 32}
+VECTOR = {torch.float64: 1, torch.float32: 1, torch.bfloat16: 2, torch.float16: 2}
+DISTANCE = 4
 
 
-def chunking(storage: torch.dtype, D: int) -> dict[str, Any]:
+def chunking(arrays: list[torch.Tensor]) -> dict[str, Any]:
     """How the kernels divide their work; the interpreter pays per operation, not per lane, so there rows are wide."""
+    storage, D = arrays[0].dtype, arrays[0].shape[-1]
     if INTERPRETED:
-        return {"ROWS": 16, "DISTANCE": 3, "BLOCK_D": min(1024, triton.next_power_of_2(D)), "num_warps": 1}
-    rows = ROWS_FLOAT64 if storage == torch.float64 else ROWS
-    return {"ROWS": rows, "DISTANCE": DISTANCE, "BLOCK_D": CHANNELS, "num_warps": 1}
+        return {"ROWS": 16, "DISTANCE": 3, "BLOCK_D": min(1024, triton.next_power_of_2(D)), "VECTOR": 1, "num_warps": 1}
+    vector = VECTOR[storage]
+    aligned = all(x.stride(-1) == 1 and not any(length % vector for length in (D, *x.stride()[:-1])) for x in arrays)
+    vector = vector if aligned else 1
+    return {"ROWS": ROWS[storage], "DISTANCE": DISTANCE, "BLOCK_D": 32 * vector, "VECTOR": vector, "num_warps": 1}
 
 
 def computes_again(kind: str, storage: torch.dtype) -> bool:
@@ -47,9 +49,9 @@ def compile_specs() -> list[CompileSpec]:
     specs = []
     for kind in KINDS:
         for storage, dtype in STORAGES.items():
-            options = {"KIND": kind, "ROWS": ROWS_FLOAT64 if storage == "fp64" else ROWS, "DISTANCE": DISTANCE,
-                       "BLOCK_D": CHANNELS}  # fmt: skip
-            words = ("after_ptr", "factor_ptr", "flow_ptr", "ticket_ptr")
+            options = {"KIND": kind, "ROWS": ROWS[dtype], "DISTANCE": DISTANCE, "BLOCK_D": 32 * VECTOR[dtype],
+                       "VECTOR": VECTOR[dtype]}  # fmt: skip
+            words = ("after_ptr", "factor_ptr", "flow_ptr")
             again = computes_again(kind, dtype)
             backward_words = (*words, "states_ptr") if again else words
             specs += [
@@ -63,62 +65,57 @@ def compile_specs() -> list[CompileSpec]:
 
 
 class Exchange:
-    """The words through which the programs of one launch hand over their states; all are unwritten, -1, at first."""
+    """One launch: how its work is divided, and the words through which its programs hand over their states, all of
+    them unwritten, -1, at first."""
 
-    def __init__(self, a: torch.Tensor, summaries: tuple[str, ...]):
+    def __init__(self, arrays: list[torch.Tensor], summaries: tuple[str, ...]):
+        """`arrays` [B, T, D] or [B, D] are read by the kernel, the first of them [B, T, D]."""
+        a = arrays[0]
         B, T, D = a.shape
-        self.options = chunking(a.dtype, D)
-        self.tiles = triton.cdiv(D, self.options["BLOCK_D"])
-        self.lanes = B * self.tiles
-        self.programs = self.lanes * triton.cdiv(T, self.options["ROWS"])
-        size = self.programs * self.options["BLOCK_D"]
+        self.options = chunking(arrays)
+        tiles = triton.cdiv(D, self.options["BLOCK_D"])
+        chunks = triton.cdiv(T, self.options["ROWS"])
+        size = chunks * B * D
         dtype = torch.int64 if a.dtype == torch.float64 else torch.int32
-        words = torch.full(((1 + len(summaries)) * size + 1,), -1, dtype=dtype, device=a.device)
-        *parts, self.ticket = words.split([size] * (1 + len(summaries)) + [1])
-        self.after = parts[0]
-        given = dict(zip(summaries, parts[1:], strict=True))
-        self.factor, self.flow = (given.get(name, self.after) for name in ("factor", "flow"))
+        words = torch.full(((1 + len(summaries)) * size,), -1, dtype=dtype, device=a.device)
+        self.after, *parts = words.split([size] * (1 + len(summaries)))
+        given = dict(zip(summaries, parts, strict=True))
+        self.grid = (chunks * B * tiles,)
+        vector = self.options["VECTOR"]
+        strides = [stride // vector if axis + 1 < x.ndim else stride for x in arrays for axis, stride in enumerate(x.stride())]
+        factor, flow = (given.get(name, self.after) for name in ("factor", "flow"))
+        self.arguments = (self.after, factor, flow, T, D // vector, B * tiles, tiles, *strides)
 
-    def run(self, kernel, device: torch.device, arrays: tuple, T: int, D: int, strides: tuple, **options) -> None:
-        launch(
-            kernel, (self.programs,), device,
-            *arrays, self.after, self.factor, self.flow, self.ticket, T, D, self.lanes, self.tiles, *strides,
-            **options, **self.options,
-        )  # fmt: skip
+    def run(self, kernel, *arrays: torch.Tensor, **options) -> None:
+        launch(kernel, self.grid, arrays[0].device, *arrays, *self.arguments, **options, **self.options)
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, kind, keep, a, b, initial):
-        _, T, D = a.shape
         out = torch.empty_like(a, memory_format=torch.contiguous_format)
-        second = a if b is None else b  # the kinds without b never read it
-        exchange = Exchange(a, {"linear": ("factor", "flow"), "log_sum": ("flow",)}.get(kind, ("factor",)))
+        b = a if b is None else b  # the kinds without b never read it
+        exchange = Exchange([a, b, initial], {"linear": ("factor", "flow"), "log_sum": ("flow",)}.get(kind, ("factor",)))
         arithmetic = triton_dtype(arithmetic_dtype(a.dtype))
-        if T:
-            exchange.run(
-                forward_kernel, a.device, (a, second, initial, out), T, D,
-                (*a.stride(), *second.stride(), *initial.stride()), KIND=kind, ARITHMETIC=arithmetic,
-            )  # fmt: skip
+        if a.shape[1]:
+            exchange.run(forward_kernel, a, b, initial, out, KIND=kind, ARITHMETIC=arithmetic)
         ctx.kind, ctx.again = kind, computes_again(kind, a.dtype)
         if keep:
             states = exchange.after if ctx.again else out if kind == "linear" else initial
-            ctx.save_for_backward(a, second if ctx.again else a, initial, states)
+            ctx.save_for_backward(a, b if ctx.again else a, initial, states)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         a, b, initial, states = ctx.saved_tensors
-        _, T, D = a.shape
         da = torch.empty_like(a, memory_format=torch.contiguous_format)
         db = torch.empty_like(da) if ctx.kind == "linear" else da
         dinitial = torch.empty_like(initial, memory_format=torch.contiguous_format)
-        if T:
-            exchange = Exchange(a, ("flow",) if ctx.kind == "log_sum" else ("factor", "flow"))
+        if a.shape[1]:
+            exchange = Exchange([grad, a, b, initial], ("flow",) if ctx.kind == "log_sum" else ("factor", "flow"))
             exchange.run(
-                backward_kernel, a.device, (grad, a, b, initial, states, da, db, dinitial), T, D,
-                (*grad.stride(), *a.stride(), *b.stride(), *initial.stride()),
+                backward_kernel, grad, a, b, initial, states, da, db, dinitial,
                 KIND=ctx.kind, AGAIN=ctx.again, ARITHMETIC=triton_dtype(arithmetic_dtype(a.dtype)),
             )  # fmt: skip
         else:

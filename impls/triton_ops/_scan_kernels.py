@@ -1,16 +1,21 @@
 """The device code of the scans over time; _scan.py says what they compute and how they are launched.
 
-A program keeps its whole chunk in registers, ROWS steps of one channel a thread: it reads every input once, and all
-its reads are on their way before the first is used. The loops over ROWS are unrolled, so that a row is a register.
-Rows beyond the end of the sequence are read as the step that changes nothing.
+A program is one warp and keeps its whole chunk in registers, ROWS steps of VECTOR channels a thread: it reads every
+input once, and its reads are on their way before the first is used. The loops over ROWS are unrolled, so that a row is
+a register. Rows beyond the end of the sequence are read as the step that changes nothing.
+
+VECTOR is above 1 where channels are neighbours in memory and every stride but theirs is a multiple of it. D and the
+strides are then given as multiples of VECTOR, from which the compiler knows that it may read VECTOR channels at once.
 """
 
 import triton
 import triton.language as tl
 
 from ._device import clip
-from ._handover import entering_state, publish, received, step, take_ticket
+from ._handover import chunk_and_lane, entering_state, publish, received, step
+from ._launch import INTERPRETED
 
+COMPILED = tl.constexpr(not INTERPRETED)
 LOWEST_LOG = tl.constexpr(-50.0)
 FLOOR = tl.constexpr(1.9287498479639178e-22)  # e^-50
 
@@ -26,64 +31,92 @@ def factor_of(a, KIND: tl.constexpr):
     else:
         return a
 
-# A thread reads one channel, so neither alignment nor a stride of 1 makes another kernel faster: one for all shapes.
+# Nothing else about a shape makes another kernel faster, so one is compiled for all of them.
 ANY_SHAPE = [
     "T", "D", "lanes", "tiles",
     *(f"{array}_stride_{axis}" for array in ("grad", "a", "b", "initial") for axis in "btd"),
 ]  # fmt: skip
 
 
+@triton.jit
+def reads_before(x):
+    """x, once all reads so far are on their way.
+
+    Left to itself, the assembler moves the use of a row right behind its read, to save registers, and then waits
+    for almost every row by itself, which makes some kernels three times slower. It moves nothing across this
+    instruction, which does nothing else (it marks a place for profilers).
+    """
+    if COMPILED:
+        x = tl.inline_asm_elementwise("pmevent 0; mov.b32 $0, $1;", "=r,r", [x], dtype=tl.int32, is_pure=False, pack=1)
+    return x
+
+
+@triton.jit
+def channels(ptr, row, t, d, stride_b, stride_t, stride_d, VECTOR: tl.constexpr):
+    """The places of channels `d` at step `t` of a batch row."""
+    if VECTOR == 1:
+        d = d * stride_d
+    return ptr + (row * stride_b + t * stride_t) * VECTOR + d
+
+
 @triton.jit(do_not_specialize=ANY_SHAPE)
 def forward_kernel(
-    a_ptr, b_ptr, initial_ptr, out_ptr, after_ptr, factor_ptr, flow_ptr, ticket_ptr,
-    T, D, lanes, tiles,
+    a_ptr, b_ptr, initial_ptr, out_ptr, after_ptr, factor_ptr, flow_ptr, T, D, lanes, tiles,
     a_stride_b, a_stride_t, a_stride_d, b_stride_b, b_stride_t, b_stride_d, initial_stride_b, initial_stride_d,
     KIND: tl.constexpr, ARITHMETIC: tl.constexpr, ROWS: tl.constexpr, DISTANCE: tl.constexpr, BLOCK_D: tl.constexpr,
+    VECTOR: tl.constexpr,
 ):  # fmt: skip
-    chunk, lane = take_ticket(ticket_ptr, lanes)
+    chunk, lane = chunk_and_lane(lanes)
     row = (lane // tiles).to(tl.int64)
     d = (lane % tiles).to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
+    D *= VECTOR
     inside = d < D
     first = chunk.to(tl.int64) * ROWS
-    left = tl.where(inside, T - first, 0)  # [BLOCK_D], the steps from `first` on that are this lane's
-    a_row = a_ptr + row * a_stride_b + first * a_stride_t + d * a_stride_d
-    b_row = b_ptr + row * b_stride_b + first * b_stride_t + d * b_stride_d
+    left = tl.where(inside, tl.minimum(T - first, ROWS).to(tl.int32), 0)  # [BLOCK_D], the steps from `first` on that are this lane's
+    a_row = channels(a_ptr, row, first, d, a_stride_b, a_stride_t, a_stride_d, VECTOR)
+    b_row = channels(b_ptr, row, first, d, b_stride_b, b_stride_t, b_stride_d, VECTOR)
 
+    raw_a = ()
+    raw_b = ()
+    for j in tl.static_range(ROWS):
+        raw_a = raw_a + (tl.load(a_row, mask=j < left, other=0.0 if KIND == "log_sum" else 1.0),)
+        a_row += a_stride_t * VECTOR
+        if KIND == "linear":
+            raw_b = raw_b + (tl.load(b_row, mask=j < left, other=-0.0),)  # adding -0.0 changes nothing
+            b_row += b_stride_t * VECTOR
+    left = reads_before(left)
     factors = ()
     flows = ()
     for j in tl.static_range(ROWS):
-        a = tl.load(a_row, mask=j < left, other=0.0 if KIND == "log_sum" else 1.0).to(ARITHMETIC)
-        a_row += a_stride_t
-        if KIND == "log_sum":
-            flows = flows + (clip(a, LOWEST_LOG, 0.0),)
-        else:
-            factors = factors + (factor_of(a, KIND),)
+        a = raw_a[j].to(ARITHMETIC)
+        factors = factors + (a if KIND == "log_sum" else factor_of(a, KIND),)
         if KIND == "linear":
-            flows = flows + (tl.load(b_row, mask=j < left, other=-0.0).to(ARITHMETIC),)  # -0.0: adding it changes nothing
-            b_row += b_stride_t
-    if KIND == "log_sum":
-        factors = flows
-    elif KIND != "linear":
-        flows = factors
+            flows = flows + (raw_b[j].to(ARITHMETIC),)
+        else:
+            flows = flows + (clip(a, LOWEST_LOG, 0.0) if KIND == "log_sum" else a,)
 
     factor = factors[0]
     flow = flows[0]
     for j in tl.static_range(1, ROWS):
         flow = step(flow, factors[j], flows[j], KIND)
-        factor = factor * factors[j]
-    stride = lanes * BLOCK_D
-    word = lane * BLOCK_D + tl.arange(0, BLOCK_D)
-    written = chunk.to(tl.int64) * stride + word
     if KIND != "log_sum":
-        publish(factor_ptr + written, factor)
+        for j in tl.static_range(1, ROWS):
+            factor = factor * factors[j]
+    stride = (lanes // tiles).to(tl.int64) * D  # words of a chunk
+    word = row * D + d
+    written = chunk * stride + word
+    if KIND != "log_sum":
+        publish(factor_ptr + written, factor, inside)
     if KIND == "linear" or KIND == "log_sum":
-        publish(flow_ptr + written, flow)
+        publish(flow_ptr + written, flow, inside)
 
-    initial = tl.load(initial_ptr + row * initial_stride_b + d * initial_stride_d, mask=inside, other=0.0)
+    initial_row = channels(initial_ptr, row, 0, d, initial_stride_b, 0, initial_stride_d, VECTOR)
+    initial = tl.load(initial_row, mask=inside, other=0.0)
     state = entering_state(
-        initial.to(ARITHMETIC), after_ptr + word, factor_ptr + word, flow_ptr + word, chunk, stride, KIND, DISTANCE
-    )
-    publish(after_ptr + written, step(state, factor, flow, KIND))
+        initial.to(ARITHMETIC), after_ptr + word, factor_ptr + word, flow_ptr + word, tl.where(inside, chunk, 0), stride,
+        KIND, DISTANCE,
+    )  # fmt: skip
+    publish(after_ptr + written, step(state, factor, flow, KIND), inside)
     out_row = out_ptr + (row * T + first) * D + d
     for j in tl.static_range(ROWS):
         state = step(state, factors[j], flows[j], KIND)
@@ -94,44 +127,54 @@ def forward_kernel(
 @triton.jit(do_not_specialize=ANY_SHAPE)
 def backward_kernel(
     grad_ptr, a_ptr, b_ptr, initial_ptr, states_ptr, da_ptr, db_ptr, dinitial_ptr,
-    after_ptr, factor_ptr, flow_ptr, ticket_ptr, T, D, lanes, tiles,
+    after_ptr, factor_ptr, flow_ptr, T, D, lanes, tiles,
     grad_stride_b, grad_stride_t, grad_stride_d, a_stride_b, a_stride_t, a_stride_d,
     b_stride_b, b_stride_t, b_stride_d, initial_stride_b, initial_stride_d,
     KIND: tl.constexpr, AGAIN: tl.constexpr, ARITHMETIC: tl.constexpr, ROWS: tl.constexpr, DISTANCE: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BLOCK_D: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
     # What is carried back is the inflow q_t = a_t (g_t + q_{t+1}) to the adjoint of the step before: an affine step.
     BACK: tl.constexpr = "log_sum" if KIND == "log_sum" else "linear"
-    handed, lane = take_ticket(ticket_ptr, lanes)  # chunks are handed over from the last to the first
+    handed, lane = chunk_and_lane(lanes)  # chunks are handed over from the last to the first
     chunk = tl.cdiv(T, ROWS) - 1 - handed
     row = (lane // tiles).to(tl.int64)
     d = (lane % tiles).to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
+    D *= VECTOR
     inside = d < D
     first = chunk.to(tl.int64) * ROWS
-    left = tl.where(inside, T - first, 0)  # [BLOCK_D], the steps from `first` on that are this lane's
-    grad_row = grad_ptr + row * grad_stride_b + first * grad_stride_t + d * grad_stride_d
-    a_row = a_ptr + row * a_stride_b + first * a_stride_t + d * a_stride_d
-    b_row = b_ptr + row * b_stride_b + first * b_stride_t + d * b_stride_d
-    stride = lanes * BLOCK_D
-    word = lane * BLOCK_D + tl.arange(0, BLOCK_D)
+    left = tl.where(inside, tl.minimum(T - first, ROWS).to(tl.int32), 0)  # [BLOCK_D], the steps from `first` on that are this lane's
+    grad_row = channels(grad_ptr, row, first, d, grad_stride_b, grad_stride_t, grad_stride_d, VECTOR)
+    a_row = channels(a_ptr, row, first, d, a_stride_b, a_stride_t, a_stride_d, VECTOR)
+    b_row = channels(b_ptr, row, first, d, b_stride_b, b_stride_t, b_stride_d, VECTOR)
+    stride = (lanes // tiles).to(tl.int64) * D  # words of a chunk
+    word = row * D + d
 
+    raw_grad = ()
+    raw_a = ()
+    raw_b = ()
+    for j in tl.static_range(ROWS):
+        raw_grad = raw_grad + (tl.load(grad_row, mask=j < left, other=-0.0),)
+        raw_a = raw_a + (tl.load(a_row, mask=j < left, other=0.0 if KIND == "log_sum" else 1.0),)
+        grad_row += grad_stride_t * VECTOR
+        a_row += a_stride_t * VECTOR
+        if AGAIN and KIND == "linear":
+            raw_b = raw_b + (tl.load(b_row, mask=j < left, other=-0.0),)
+            b_row += b_stride_t * VECTOR
+    left = reads_before(left)
     grads = ()
     inputs = ()
     flows = ()
     for j in tl.static_range(ROWS):
-        here = j < left
-        grads = grads + (tl.load(grad_row, mask=here, other=-0.0).to(ARITHMETIC),)
-        inputs = inputs + (tl.load(a_row, mask=here, other=0.0 if KIND == "log_sum" else 1.0).to(ARITHMETIC),)
-        grad_row += grad_stride_t
-        a_row += a_stride_t
+        grads = grads + (raw_grad[j].to(ARITHMETIC),)
+        inputs = inputs + (raw_a[j].to(ARITHMETIC),)
         if AGAIN and KIND == "linear":
-            flows = flows + (tl.load(b_row, mask=j < left, other=-0.0).to(ARITHMETIC),)
-            b_row += b_stride_t
+            flows = flows + (raw_b[j].to(ARITHMETIC),)
 
-    initial = tl.load(initial_ptr + row * initial_stride_b + d * initial_stride_d, mask=inside, other=0.0)
+    initial_row = channels(initial_ptr, row, 0, d, initial_stride_b, 0, initial_stride_d, VECTOR)
+    initial = tl.load(initial_row, mask=inside, other=0.0)
     before = initial.to(ARITHMETIC)  # the state that entered this chunk
     if AGAIN:
-        earlier = states_ptr + (chunk.to(tl.int64) - 1) * stride + word
+        earlier = states_ptr + (chunk - 1) * stride + word
         before = received(earlier, tl.where(inside, chunk, 0) > 0, before, ARITHMETIC)
 
     q = tl.full((BLOCK_D,), -0.0, ARITHMETIC)
@@ -143,10 +186,10 @@ def backward_kernel(
             a = factor_of(inputs[ROWS - 1 - i], KIND)
             q = a * (grads[ROWS - 1 - i] + q)
             factor = factor * a
-    written = handed.to(tl.int64) * stride + word
-    publish(flow_ptr + written, q)
+    written = handed * stride + word
+    publish(flow_ptr + written, q, inside)
     if KIND != "log_sum":
-        publish(factor_ptr + written, factor)
+        publish(factor_ptr + written, factor, inside)
 
     previous = ()  # the state before each step, computed again or read
     states_row = states_ptr + (row * T + first - 1) * D + d
@@ -165,9 +208,9 @@ def backward_kernel(
 
     nothing = tl.full((BLOCK_D,), -0.0, ARITHMETIC)
     inflow = entering_state(
-        nothing, after_ptr + word, factor_ptr + word, flow_ptr + word, handed, stride, BACK, DISTANCE
+        nothing, after_ptr + word, factor_ptr + word, flow_ptr + word, tl.where(inside, handed, 0), stride, BACK, DISTANCE
     )
-    publish(after_ptr + written, step(inflow, factor, q, BACK))
+    publish(after_ptr + written, step(inflow, factor, q, BACK), inside)
     result = (row * T + first + ROWS - 1) * D + d
     for i in tl.static_range(ROWS):
         here = ROWS - 1 - i < left
