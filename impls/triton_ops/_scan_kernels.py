@@ -39,16 +39,42 @@ ANY_SHAPE = [
 
 
 @triton.jit
-def reads_before(x):
-    """x, once all reads so far are on their way.
+def reads_before(left, VECTOR: tl.constexpr):
+    """`left`, once all reads so far are on their way.
 
     Left to itself, the assembler moves the use of a row right behind its read, to save registers, and then waits
     for almost every row by itself, which makes some kernels three times slower. It moves nothing across this
-    instruction, which does nothing else (it marks a place for profilers).
+    instruction, which does nothing else (it marks a place for profilers). And since nobody knows that `left` is what
+    it was, masks are made of it again where they are needed, and not kept.
     """
     if COMPILED:
-        x = tl.inline_asm_elementwise("pmevent 0; mov.b32 $0, $1;", "=r,r", [x], dtype=tl.int32, is_pure=False, pack=1)
-    return x
+        left = tl.inline_asm_elementwise("pmevent 0; mov.b32 $0, $1;", "=r,r", [left], tl.int32, is_pure=False, pack=1)
+        left = tl.max_constancy(left, [VECTOR])
+    return left
+
+
+@triton.jit
+def as_read(rows):
+    """The same rows, of which the compiler no longer knows that it has widened them before.
+
+    It would keep the widened numbers of a chunk, and a register holds two of those that were read.
+    """
+    same = ()
+    for j in tl.static_range(len(rows)):
+        x = rows[j]
+        if COMPILED and x.dtype.primitive_bitwidth == 16 and x.shape[0] > 32:
+            x = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [x], dtype=x.dtype, is_pure=False, pack=2)
+        same = same + (x,)
+    return same
+
+
+@triton.jit
+def row_of(raw_a, raw_b, j, KIND: tl.constexpr, ARITHMETIC: tl.constexpr):
+    """(factor, inflow) of one step; what a kind does not use is anything."""
+    a = raw_a[j].to(ARITHMETIC)
+    if KIND == "log_sum":
+        return a, clip(a, LOWEST_LOG, 0.0)
+    return factor_of(a, KIND), raw_b[j].to(ARITHMETIC)
 
 
 @triton.jit
@@ -84,24 +110,15 @@ def forward_kernel(
         if KIND == "linear":
             raw_b = raw_b + (tl.load(b_row, mask=j < left, other=-0.0),)  # adding -0.0 changes nothing
             b_row += b_stride_t * VECTOR
-    left = reads_before(left)
-    factors = ()
-    flows = ()
-    for j in tl.static_range(ROWS):
-        a = raw_a[j].to(ARITHMETIC)
-        factors = factors + (a if KIND == "log_sum" else factor_of(a, KIND),)
-        if KIND == "linear":
-            flows = flows + (raw_b[j].to(ARITHMETIC),)
-        else:
-            flows = flows + (clip(a, LOWEST_LOG, 0.0) if KIND == "log_sum" else a,)
-
-    factor = factors[0]
-    flow = flows[0]
+    if KIND != "linear":
+        raw_b = raw_a
+    left = reads_before(left, VECTOR)
+    factor, flow = row_of(raw_a, raw_b, 0, KIND, ARITHMETIC)
     for j in tl.static_range(1, ROWS):
-        flow = step(flow, factors[j], flows[j], KIND)
-    if KIND != "log_sum":
-        for j in tl.static_range(1, ROWS):
-            factor = factor * factors[j]
+        row_factor, row_flow = row_of(raw_a, raw_b, j, KIND, ARITHMETIC)
+        flow = step(flow, row_factor, row_flow, KIND)
+        if KIND != "log_sum":
+            factor = factor * row_factor
     stride = (lanes // tiles).to(tl.int64) * D  # words of a chunk
     word = row * D + d
     written = chunk * stride + word
@@ -118,8 +135,11 @@ def forward_kernel(
     )  # fmt: skip
     publish(after_ptr + written, step(state, factor, flow, KIND), inside)
     out_row = out_ptr + (row * T + first) * D + d
+    raw_a = as_read(raw_a)
+    raw_b = as_read(raw_b)
     for j in tl.static_range(ROWS):
-        state = step(state, factors[j], flows[j], KIND)
+        row_factor, row_flow = row_of(raw_a, raw_b, j, KIND, ARITHMETIC)
+        state = step(state, row_factor, row_flow, KIND)
         tl.store(out_row, state.to(out_ptr.dtype.element_ty), mask=j < left)
         out_row += D
 
@@ -160,7 +180,7 @@ def backward_kernel(
         if AGAIN and KIND == "linear":
             raw_b = raw_b + (tl.load(b_row, mask=j < left, other=-0.0),)
             b_row += b_stride_t * VECTOR
-    left = reads_before(left)
+    left = reads_before(left, VECTOR)
     grads = ()
     inputs = ()
     flows = ()
