@@ -91,7 +91,8 @@ def stabilizer(question: Question) -> tuple[str, float, float]:
 
 
 def layer_floor(mixed: RunningError, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """(4 u (|x| + |mean|), 1 / deviation) of the state before the layer norm."""
+    """(4 u (|x| + |mean|), 1 / deviation) of the state before the layer norm, the largest it may be."""
     middle = mean(mixed)
     scale = inverse_deviation(mixed - middle, eps)
-    return 4 * mixed.model.u * (np.abs(mixed.value) + np.abs(middle.value)), scale.value + scale.error
+    size = np.abs(mixed.value) + mixed.error + np.abs(middle.value) + middle.error
+    return 4 * mixed.model.u * size, scale.value + scale.error
