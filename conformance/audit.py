@@ -112,6 +112,14 @@ def row_of(outcome: Outcome) -> tuple[str, ...]:
     return became, outcome.variant, outcome.why, by, outcome.verdict, str(outcome.examples), budget
 
 
+def print_progress(of_this_seed: list[Outcome], seconds: float, console: Console) -> None:
+    """One line when a seed is through: what fell, what stood, how close a correct kernel came, the time so far."""
+    counts = counts_of(of_this_seed)
+    console.print(f"seed {of_this_seed[0].seed}: {counts['killed']} of {counts['wrong']} wrong killed, {counts['accepted']} of "
+                  f"{counts['correct']} correct accepted, largest budget {100 * number(counts['largest_budget']):.0f} %; "
+                  f"{seconds:.0f} s so far", soft_wrap=True)  # fmt: skip
+
+
 def print_summary(summary: dict[str, dict[str, Any]], console: Console) -> None:
     table = Table(title="Audit of the judge", title_justify="left", show_edge=False, pad_edge=False)
     numbers = ("wrong killed", "correct accepted", "largest budget", "after examples", "seconds")
@@ -159,6 +167,10 @@ def main() -> None:
         outcomes += of_this_op
         if seed == chosen.seed:
             print_matrix(op, of_this_op, console)
+        else:
+            print_surprises(of_this_op, [], console)
+        if op == ops[-1]:
+            print_progress([outcome for outcome in outcomes if outcome.seed == seed], time.time() - began, console)
 
     unused = [] if chosen.op else checks_that_rejected_nothing(ops, outcomes)
     summary, seconds = summary_of(outcomes), round(time.time() - began, 1)

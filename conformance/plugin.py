@@ -7,7 +7,7 @@ report and prints the table. Without ``--mmrec-subject`` it does nothing to othe
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,7 @@ import pytest
 
 PROFILES = ("quick", "gate", "full")
 QUICK_DTYPES = ["float32", "bfloat16"]  # while a kernel is being edited; the other profiles judge all four formats
-RECORD = "mmrec_record"  # the key of a test's record among pytest's user properties
-
-
-KINDS = ("contract", "values", "gradients", "property", "long", "")  # in the order in which they are run
-
-
-def kind_of(item: pytest.Item) -> str:
-    marker = item.get_closest_marker("conformance")
-    return marker.args[0] if marker else ""
+RECORD, FINDING = "mmrec_record", "mmrec_finding"  # what tests and experiments leave among pytest's user properties
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,14 +34,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "conformance(kind): one test of every subject, op and dtype; kind says which")
+    config.addinivalue_line("markers", "experiment: one test of every claim of the sources, whoever is judged")
     if config.option.mmrec_subject:
+        config.option.loadscopereorder = False  # units are handed out in our order, not by how many tests they have
         config.pluginmanager.register(Session(config), "mmrec-session")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Without a subject there is nothing to examine; with one, the session parametrizes."""
-    if metafunc.definition.get_closest_marker("conformance") and not metafunc.config.option.mmrec_subject:
-        metafunc.parametrize("question", [])
+    if metafunc.config.option.mmrec_subject:
+        return
+    for marker, argument in (("conformance", "question"), ("experiment", "experiment")):
+        if metafunc.definition.get_closest_marker(marker):
+            metafunc.parametrize(argument, [])
 
 
 class Session:
@@ -58,6 +55,7 @@ class Session:
     def __init__(self, config: pytest.Config):
         self.config = config
         self.records: list[dict[str, Any]] = []
+        self.findings: list[dict[str, Any]] = []  # of the experiments
         self.document: dict[str, Any] | None = None
         self.started = time.time()
         self.workers: dict[str, Any] = {}
@@ -80,10 +78,15 @@ class Session:
         return [replay.split("/")[1]] if replay else self.config.option.mmrec_dtype or formats
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        from mmrec.conformance.experiments import all_experiments
+        from mmrec.conformance.ops import all_ops
+        from mmrec.conformance.units import unit_of
+
+        if metafunc.definition.get_closest_marker("experiment"):
+            metafunc.parametrize("experiment", all_experiments() if self.tries_claims else [])
         marker = metafunc.definition.get_closest_marker("conformance")
         if marker is None:
             return
-        from mmrec.conformance.ops import all_ops
 
         rows, ids = [], []
         for subject in self.config.option.mmrec_subject:
@@ -91,15 +94,21 @@ class Session:
                 parts = op.properties if marker.args == ("property",) else (None,)
                 for part in parts:
                     for dtype in self.chosen_dtypes:
-                        rows.append(pytest.param((subject, op.name, dtype, part),
-                                                 marks=pytest.mark.xdist_group(f"{subject}-{op.name}-{dtype}")))  # fmt: skip
+                        unit = unit_of(subject, op.name, dtype, metafunc.definition)
+                        rows.append(pytest.param((subject, op.name, dtype, part), marks=pytest.mark.xdist_group(unit)))
                         ids.append("-".join([Path(subject).stem, op.name, *([part.name] if part else []), dtype]))
         metafunc.parametrize("question", rows, ids=ids)
 
+    @property
+    def tries_claims(self) -> bool:
+        """Whether the experiments run: not while a kernel is being edited, the sources' claims have not changed."""
+        return self.config.option.mmrec_profile != "quick" and not self.config.option.mmrec_replay
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Cheap kinds first, so that what is broken shows early and a hang in a long case costs no other check."""
-        items.sort(key=lambda item: KINDS.index(kind_of(item)))
+        from mmrec.conformance.units import ordered
+
+        items[:] = ordered(items, distributed=hasattr(self.config, "workerinput"))
 
     # ---- subjects -----------------------------------------------------------------------
     def worker(self, given: str) -> Any:
@@ -119,14 +128,12 @@ class Session:
 
     def _write(self) -> dict[str, Any]:
         from mmrec.conformance import result
-        from mmrec.conformance.experiments import run_all
+        from mmrec.conformance.experiments import in_order
         from mmrec.conformance.report import write_report
 
         option = self.config.option
-        quick = option.mmrec_profile == "quick"  # a kernel is being edited: the sources' claims have not changed
         document = result.build(self.records, profile=option.mmrec_profile, seed=option.mmrec_seed,
-                                seconds=time.time() - self.started,
-                                experiments=[] if option.mmrec_replay or quick else run_all(option.mmrec_profile))  # fmt: skip
+                                seconds=time.time() - self.started, experiments=in_order(self.findings))  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
         result.save(document, self.folder / "result.json")
         write_report(document, self.folder / "report.html")
@@ -139,7 +146,9 @@ class Session:
     # ---- records ------------------------------------------------------------------------
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "teardown":  # the examination's fixture has closed its record by then
-            self.records += [json.loads(str(value)) for name, value in report.user_properties if name == RECORD]
+            for name, value in report.user_properties:
+                if name in (RECORD, FINDING):
+                    (self.records if name == RECORD else self.findings).append(json.loads(str(value)))
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -163,6 +172,12 @@ def session(request: pytest.FixtureRequest) -> Session:
     if found is None:
         pytest.skip("no subject given: run `mmrec verify` or pass --mmrec-subject")
     return found
+
+
+@pytest.fixture
+def record_finding(request: pytest.FixtureRequest) -> Callable[[dict[str, Any]], None]:
+    """Puts the finding of an experiment into the result file."""
+    return lambda finding: request.node.user_properties.append((FINDING, json.dumps(finding)))
 
 
 @pytest.fixture

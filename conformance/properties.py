@@ -9,10 +9,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmrec.conformance.cases import Case
-from mmrec.conformance.judge import Trial
+from mmrec.conformance.judge import Trial, compare_arrays
 from mmrec.conformance.ops import Arrays, Property
 from mmrec.conformance.verdicts import Finding
-from mmrec.numerics.formats import arithmetic_of
+from mmrec.numerics.bounds import Question
+from mmrec.numerics.formats import FLOAT64, arithmetic_of
+from mmrec.numerics.judgement import Enclosure
 
 
 def the_future_is_not_felt(trial: Trial, case: Case) -> Iterator[Finding]:
@@ -64,10 +66,34 @@ def a_split_stream_equals_one_call(trial: Trial, case: Case) -> Iterator[Finding
             yield trial.judge_values(case, inputs, second)
 
 
+def states_stay_near_the_exact_trajectory(trial: Trial, case: Case) -> Iterator[Finding]:
+    """Up to its horizon every state lies within the propagated bound of the exact trajectory; beyond, only the defect speaks.
+
+    The defect forgives a narrow format half a gap of its state at every step, since no more of it is seen; this bound,
+    which starts from h0, forgives the one rounding of what is shown.
+    """
+    enough = 17 if case.sizes.T < 33 else 33  # steps for an error to travel, few enough for products of Jacobians
+    case = case.with_sizes(T=enough, D=min(max(case.sizes.D, 2), 4))
+    inputs = case.inputs()
+    answer = trial.ask(case, inputs)
+    wrong = trial.misbehaviour(case, inputs, answer)
+    if wrong is not None:
+        yield wrong
+        return
+    exact = trial.op.bound.enclose_trajectory(Question(inputs, dict(case.options), case.storage)).enclosure
+    within = np.isfinite(exact.tolerance)  # the horizon of each row
+    tolerance = exact.tolerance * (2 if case.storage is FLOAT64 else 1)  # the reference's own trajectory errs as much
+    output = np.where(within, answer.result, exact.value)
+    yield compare_arrays(case.storage, "result", output, Enclosure(exact.value, tolerance))
+
+
 SEQUENTIAL = (
     Property("CONV-12", "no step feels what follows it", the_future_is_not_felt),
     Property("CONV-11", "rows of a batch never mix", rows_never_mix),
     Property("CONV-13", "a stream may be split anywhere, down to single steps", a_split_stream_equals_one_call),
+)
+NEAR_THE_EXACT_TRAJECTORY = Property(
+    "NUM-6", "states stay near the exact trajectory", states_stay_near_the_exact_trajectory
 )
 
 

@@ -86,6 +86,11 @@ def model_for(storage: Format) -> ErrorModel:
     return ErrorModel(arithmetic=arithmetic_of(storage))
 
 
+def without_rounding() -> ErrorModel:
+    """Real arithmetic: running-error numbers then carry their operands' errors and add none of their own."""
+    return ErrorModel(arithmetic=Format("real", 10**5, -(10**5), 1023, np.dtype(np.float64)))
+
+
 def reference_model() -> ErrorModel:
     """The error model of the float64 reference itself: its own rounding is bounded by the same formulas."""
     return ErrorModel(arithmetic=FLOAT64)

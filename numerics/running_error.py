@@ -31,7 +31,8 @@ class RunningError:
 
     def __init__(self, value: Any, error: Any, model: ErrorModel):
         self.value = np.asarray(value, np.float64)
-        self.error = np.broadcast_to(np.asarray(error, np.float64), self.value.shape)
+        error = np.asarray(error, np.float64)
+        self.error = error if error.shape == self.value.shape else np.broadcast_to(error, self.value.shape)
         self.model = model
 
     # ---- making numbers -----------------------------------------------------------------

@@ -22,7 +22,6 @@ def all_experiments() -> dict[str, ModuleType]:
     return {name: importlib.import_module(f"{__name__}.{name}") for name in names}
 
 
-def run_all(profile: str) -> list[dict[str, Any]]:
-    """The findings of every experiment, in the order of their clauses."""
-    findings = [module.run(profile) for module in all_experiments().values()]
+def in_order(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Findings in the order of their clauses."""
     return sorted(findings, key=lambda finding: int(finding["clause"].rpartition("-")[2]))

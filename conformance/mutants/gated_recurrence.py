@@ -115,6 +115,11 @@ def narrow_state(h: Tensor, t: int) -> Tensor:
     return in_bfloat16(h)
 
 
+def handed_on_as_stored(h: Tensor, t: int) -> Tensor:
+    """Blocks of 8 steps pass the state to each other in the storage format."""
+    return in_bfloat16(h) if t % 8 == 7 else h
+
+
 def forgotten_every_16(h: Tensor, t: int) -> Tensor:
     """The gradient does not go further back than the block of 16 steps."""
     return h.detach() if t % 16 == 15 else h
@@ -142,6 +147,8 @@ VARIANTS = (
     wrong("narrow_state_narrow_storage", kernel(keep=narrow_state),
           "the state is kept as it is stored", dtypes=("bfloat16",)),
     wrong("bias_ignored", op(loop(), b_g=torch.zeros_like), "the gate has no bias"),
+    wrong("handed_on_as_stored", kernel(keep=handed_on_as_stored), "blocks of 8 steps hand the state on as it is stored",
+          dtypes=("bfloat16",), caught_by="states_stay_near_the_exact_trajectory"),
     wrong("initial_state_ignored", op(loop(), h0=torch.zeros_like), "starts at 0"),
     wrong("delayed_decay", op(loop(), gamma=delayed), "gamma_{t-1} in the place of gamma_t"),
     wrong("gates_exchanged", op(loop(gates_exchanged)), "the gate multiplies the state, the decay the input"),

@@ -1,7 +1,6 @@
 """gated_recurrence (REC-D): h_t = z_t * sigmoid(W_g h_{t-1} + b_g) + gamma_t * h_{t-1}."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -9,13 +8,11 @@ from mmrec.conformance.cases import Case
 from mmrec.conformance.judge import Trial, compare_arrays, identical
 from mmrec.conformance.ops import Arrays, Op, Property, Sizes
 from mmrec.conformance.ops._regimes import gate_weights, normal, recurrence_regimes, small_integers
-from mmrec.conformance.properties import SEQUENTIAL, with_inputs
+from mmrec.conformance.properties import NEAR_THE_EXACT_TRAJECTORY, SEQUENTIAL, with_inputs
 from mmrec.conformance.verdicts import Finding, Verdict
 from mmrec.numerics.bounds import Question
 from mmrec.numerics.bounds import decay_product_exact as product_bound
 from mmrec.numerics.bounds import gated_recurrence as bound
-from mmrec.numerics.bounds.propagation import propagate_gated
-from mmrec.numerics.formats import FLOAT64, arithmetic_of
 from mmrec.numerics.judgement import Enclosure
 from mmrec.reference.decay_product_exact import decay_product_exact
 from mmrec.reference.gated_recurrence import gated_recurrence, gated_recurrence_adjoint
@@ -87,25 +84,6 @@ def the_state_stays_bounded(trial: Trial, case: Case) -> Iterator[Finding]:
     yield finding
 
 
-def states_stay_near_the_exact_trajectory(trial: Trial, case: Case) -> Iterator[Finding]:
-    """Up to its horizon every state lies within the propagated bound of the exact trajectory; beyond, only the defect speaks."""
-    if case.storage is not arithmetic_of(case.storage):
-        case = replace(case, dtype="float32")  # a narrow result hides the state that errors are carried by
-    case = case.with_sizes(T=min(case.sizes.T, 33), D=min(case.sizes.D, 4))
-    inputs = case.inputs()
-    answer = trial.ask(case, inputs)
-    wrong = trial.misbehaviour(case, inputs, answer)
-    if wrong is not None:
-        yield wrong
-        return
-    propagated = propagate_gated(Question(inputs, {}, case.storage))
-    value, tolerance = propagated.enclosure.value, propagated.enclosure.tolerance
-    within = np.isfinite(tolerance)  # the horizon of each row
-    if case.storage is FLOAT64:
-        tolerance = 2 * tolerance  # the reference's own trajectory errs as much
-    yield compare_arrays(case.storage, "result", np.where(within, answer.result, value), Enclosure(value, tolerance))
-
-
 OP = Op(
     name="gated_recurrence",
     clauses=("REC-1", "REC-3", "REC-5"),
@@ -122,7 +100,7 @@ OP = Op(
             "REC-7", "an unweighted gate is exactly half open", an_unweighted_gate_is_half_open, ("no_gate_weight",)
         ),
         Property("REC-22", "the state stays bounded", the_state_stays_bounded),
-        Property("NUM-6", "states stay near the exact trajectory", states_stay_near_the_exact_trajectory),
+        NEAR_THE_EXACT_TRAJECTORY,
     ),
     carry="h0",
     judged_by_defect=True,

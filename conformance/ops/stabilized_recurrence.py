@@ -9,7 +9,7 @@ from mmrec.conformance.cases import Case
 from mmrec.conformance.judge import Trial, compare_arrays, identical
 from mmrec.conformance.ops import Arrays, Op, Property, Sizes
 from mmrec.conformance.ops._regimes import gate_weights, normal, recurrence_regimes
-from mmrec.conformance.properties import SEQUENTIAL, with_inputs
+from mmrec.conformance.properties import NEAR_THE_EXACT_TRAJECTORY, SEQUENTIAL, with_inputs
 from mmrec.conformance.verdicts import Finding, Verdict
 from mmrec.numerics.bounds import stabilized_recurrence as bound
 from mmrec.numerics.error_model import model_for
@@ -111,6 +111,7 @@ OP = Op(
         Property("REC-15", "the state never leaves the clip", the_state_never_leaves_the_clip),
         Property("CONV-3", "a state is wider than storage", the_state_is_wider_than_its_storage, ("no_gate_weight",)),
         Property("REC-19", "a shut or open gate is exact", a_shut_or_open_gate_is_exact, ("no_gate_weight",)),
+        NEAR_THE_EXACT_TRAJECTORY,
     ),
     carry="h0",
     judged_by_defect=True,

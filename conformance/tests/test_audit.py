@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,31 @@ def test_the_audit_fails_when_a_correct_variant_is_rejected(monkeypatch, tmp_pat
     printed = capsys.readouterr().out
     assert "fused, seed 3: correct, but REJECTED" in printed
     assert "too far off" in printed
+
+
+def test_progress_is_told_seed_by_seed(monkeypatch, tmp_path, capsys):
+    """What a later seed finds is said when that seed is through, not after the last one."""
+    rejected = replace(ACCEPTED, seed=1, rejected=True, message="too far off")
+    told = []
+
+    def seed_by_seed(*chosen):
+        yield from (KILLED, ACCEPTED)
+        yield from (replace(KILLED, seed=1), rejected)
+        yield replace(KILLED, seed=2)
+        told.append(capsys.readouterr().out)
+        yield replace(ACCEPTED, seed=2)
+
+    monkeypatch.setattr(audit, "audit_all", seed_by_seed)
+    monkeypatch.setattr(
+        sys, "argv", ["audit", "--op", "linear_recurrence", "--seeds", "3", "--result", str(tmp_path / "audit.json")]
+    )
+    with pytest.raises(SystemExit):
+        audit.main()
+    (before_the_last,) = told
+    assert "seed 0: 1 of 1 wrong killed, 1 of 1 correct accepted, largest budget 50 %" in before_the_last
+    assert "seed 1: 1 of 1 wrong killed, 0 of 1 correct accepted" in before_the_last
+    assert "sequential, seed 1: correct, but REJECTED" in before_the_last
+    assert "seed 2: 1 of 1 wrong killed, 1 of 1 correct accepted" in capsys.readouterr().out
 
 
 def test_a_check_that_rejects_nothing_is_named():

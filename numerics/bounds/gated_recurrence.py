@@ -12,6 +12,7 @@ Backward    The subject shows grad z_t = wanted_t * gate_t and grad gamma_t = wa
             The subject knew gate and state with their own rounding: running-error division.
 Storage     In a narrow format the carried state is the float32 one, of which we see the rounding: half a gap
             of uncertainty enters each step (Question.stored).
+Trajectory  How far the states may be from the exact ones, while that is determined at all: propagation.py.
 """
 
 from collections.abc import Callable
@@ -19,14 +20,17 @@ from collections.abc import Callable
 import numpy as np
 
 from mmrec.numerics.bounds import Question, previous
+from mmrec.numerics.bounds.propagation import Propagated, propagate
 from mmrec.numerics.judgement import Enclosure
 from mmrec.numerics.running_error import UNKNOWN, RunningError
 from mmrec.reference.gated_recurrence import (
     gate,
     gate_parameters_adjoint,
+    gated_recurrence,
     gated_step,
     gated_step_adjoint,
 )
+from mmrec.reference.numbers import Numbers
 
 
 def enclose(question: Question) -> dict[str, Enclosure]:
@@ -35,6 +39,21 @@ def enclose(question: Question) -> dict[str, Enclosure]:
     h = states_before(question)
     step = gated_step(rows(z), rows(gamma), W_g, b_g, rows(h))
     return {"result": Enclosure(step.value.reshape(z.shape), step.error.reshape(z.shape))}
+
+
+def enclose_trajectory(question: Question) -> Propagated:
+    """NUM-6: every state by the exact trajectory, with the propagated bound."""
+    z, gamma, W_g, b_g, h0 = question.inputs.values()
+    exact = gated_recurrence(z, gamma, W_g, b_g, h0)
+
+    def step(t: int, h: RunningError) -> RunningError:
+        return gated_step(z[:, t], gamma[:, t], W_g, b_g, h)
+
+    def step_back(t: int, h: RunningError, wanted: RunningError) -> RunningError:
+        *_, wanted_before = gated_step_adjoint(z[:, t], gamma[:, t], W_g, b_g, h, wanted)
+        return wanted_before
+
+    return propagate(question, exact, step, step_back)
 
 
 def enclose_gradients(question: Question) -> dict[str, Enclosure]:
@@ -113,6 +132,6 @@ def with_cotangent(question: Question, wanted_earlier: RunningError) -> RunningE
                         np.concatenate([summed.error, g.error[:, -1:]], axis=1), question.model)  # fmt: skip
 
 
-def rows(x: RunningError) -> RunningError:
+def rows(x: Numbers) -> Numbers:
     """[B,T,D] -> [B*T, D]: with the state before each step known, steps do not depend on each other."""
     return x.reshape(-1, x.shape[-1])

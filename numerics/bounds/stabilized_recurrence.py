@@ -6,12 +6,14 @@ Layer norm  (x - mean) * r and x * r - mean * r are both admissible. The second 
             family floor 4 u (|x| + |mean|) r |weight| is added; backwards 4 u (|x| + |mean|) r^2 |mean(pull * dir)|.
 Clip        1-Lipschitz; where the errors do not decide whether it binds, its derivative is a set: both values
             are inside the tolerance (RunningError.between).
+Trajectory  How far the states may be from the exact ones, while that is determined at all: propagation.py.
 """
 
 import numpy as np
 
 from mmrec.numerics.bounds import Question
 from mmrec.numerics.bounds.gated_recurrence import recover, rows, states_before, with_cotangent
+from mmrec.numerics.bounds.propagation import Propagated, propagate
 from mmrec.numerics.judgement import Enclosure
 from mmrec.numerics.running_error import RunningError
 from mmrec.reference.gated_recurrence import gate_parameters_adjoint
@@ -21,23 +23,50 @@ from mmrec.reference.stabilized_recurrence import (
     gate,
     mix,
     mix_adjoint,
+    stabilized_recurrence,
     stabilized_step,
+    stabilized_step_adjoint,
     stabilizer_adjoint,
 )
 
 
 def enclose(question: Question) -> dict[str, Enclosure]:
     """NUM-5: every state by one reference step from the subject's own state before it, with the bound of one step."""
-    z, gate_z, gamma, W_h, b_h, weight, bias, _h0 = question.exact()
-    norm, eps, limit = stabilizer(question)
+    z, gate_z, gamma, W_h, b_h, weight, bias, _h0 = question.inputs.values()
     h = rows(states_before(question))
-    step = stabilized_step(rows(z), rows(gate_z), rows(gamma), W_h, b_h, weight, bias, h, norm, eps, limit)
-    tolerance = step.error
-    if norm == "layer":
-        mixed = mix(rows(z), rows(gamma), gate(rows(gate_z), W_h, b_h, h), h)
-        floor, scale = layer_floor(mixed, eps)
-        tolerance = tolerance + floor * scale * np.abs(weight.value)
-    return {"result": Enclosure(step.value.reshape(z.shape), tolerance.reshape(z.shape))}
+    step = one_step(question, rows(z), rows(gate_z), rows(gamma), W_h, b_h, weight, bias, h)
+    return {"result": Enclosure(step.value.reshape(z.shape), step.error.reshape(z.shape))}
+
+
+def enclose_trajectory(question: Question) -> Propagated:
+    """NUM-6: every state by the exact trajectory, with the propagated bound."""
+    z, gate_z, gamma, W_h, b_h, weight, bias, _h0 = question.inputs.values()
+    norm, eps, limit = stabilizer(question)
+    exact = stabilized_recurrence(*question.inputs.values(), norm=norm, eps=eps, clip=limit)
+
+    def step(t: int, h: RunningError) -> RunningError:
+        return one_step(question, z[:, t], gate_z[:, t], gamma[:, t], W_h, b_h, weight, bias, h)
+
+    def step_back(t: int, h: RunningError, wanted: RunningError) -> RunningError:
+        *_, wanted_before = stabilized_step_adjoint(
+            z[:, t], gate_z[:, t], gamma[:, t], W_h, b_h, weight, bias, h, wanted, norm, eps, limit
+        )
+        return wanted_before
+
+    return propagate(question, exact, step, step_back)
+
+
+def one_step(
+    question: Question, z: np.ndarray, gate_z: np.ndarray, gamma: np.ndarray, W_h: np.ndarray, b_h: np.ndarray,
+    weight: np.ndarray, bias: np.ndarray, h: RunningError,
+) -> RunningError:  # fmt: skip
+    """The states after one step from ``h`` [N,D], the family floor of the layer norm included."""
+    norm, eps, limit = stabilizer(question)
+    step = stabilized_step(z, gate_z, gamma, W_h, b_h, weight, bias, h, norm, eps, limit)
+    if norm != "layer":
+        return step
+    floor, scale = layer_floor(mix(z, gamma, gate(gate_z, W_h, b_h, h), h), eps)
+    return RunningError(step.value, step.error + floor * scale * np.abs(weight), step.model)
 
 
 def enclose_gradients(question: Question) -> dict[str, Enclosure]:
@@ -91,7 +120,8 @@ def stabilizer(question: Question) -> tuple[str, float, float]:
 
 
 def layer_floor(mixed: RunningError, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """(4 u (|x| + |mean|), 1 / deviation) of the state before the layer norm."""
+    """(4 u (|x| + |mean|), 1 / deviation) of the state before the layer norm, the largest it may be."""
     middle = mean(mixed)
     scale = inverse_deviation(mixed - middle, eps)
-    return 4 * mixed.model.u * (np.abs(mixed.value) + np.abs(middle.value)), scale.value + scale.error
+    size = np.abs(mixed.value) + mixed.error + np.abs(middle.value) + middle.error
+    return 4 * mixed.model.u * size, scale.value + scale.error
