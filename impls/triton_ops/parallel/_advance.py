@@ -32,56 +32,57 @@ def advance_kernel(
     first, steps, stored_steps, R, B, T, chunk, D,
     z_stride_b, z_stride_t, z_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d, W_stride_i, W_stride_k,
     EVEN_D: tl.constexpr, BARRIER: tl.constexpr,
+    STORE_BEFORE: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Row `c * B + b` takes the steps c * chunk + first .. + steps - 1 of batch row b; those from stored_steps on are
-    not stored."""
+    """Row `c * B + b` takes `steps` steps of batch row b from c * chunk + first on, of which it stores the first
+    `stored_steps`, and with STORE_BEFORE the state it starts from."""
     storage: tl.constexpr = exchange_ptr.dtype.element_ty
     r = tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R)  # [BLOCK_R]
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
     k = tl.arange(0, BLOCK_K)
-    batch, time = (r % B).to(tl.int64), (r // B).to(tl.int64) * chunk + first
-    lanes = (r < R)[:, None] & (d < D)[None, :]
-    z_tile = z_ptr + (batch * z_stride_b + time * z_stride_t)[:, None] + d[None, :] * z_stride_d
-    gamma_tile = gamma_ptr + (batch * gamma_stride_b + time * gamma_stride_t)[:, None] + d[None, :] * gamma_stride_d
-    out_tile = out_ptr + ((batch * T + time) * D)[:, None] + d[None, :]
-    state = r.to(tl.int64)[:, None] * D + d[None, :]
-    buffer = R.to(tl.int64) * D
-    x_tile = exchange_ptr + r.to(tl.int64)[:, None] * D + k[None, :]  # [BLOCK_R, BLOCK_K]
-    W_tile = W_ptr + d.to(tl.int64)[None, :] * W_stride_i + k[:, None] * W_stride_k  # [BLOCK_K, BLOCK_D]
-
+    batch, begin = (r % B).to(tl.int64), (r // B) * chunk + first
     bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(tl.float32)
-    h = tl.load(carry_ptr + state, mask=lanes, other=0.0)
+    state = (r * D)[:, None] + d[None, :]
+    h = tl.load(carry_ptr + state, mask=(r < R)[:, None] & (d < D)[None, :], other=0.0)
+    if STORE_BEFORE:
+        inside = ((r < R) & (begin <= T))[:, None] & (d < D)[None, :]
+        out_row = (batch * T + begin - 1) * D
+        tl.store(out_ptr + out_row[:, None] + d[None, :], h.to(out_ptr.dtype.element_ty), mask=inside)
     programs = tl.num_programs(0) * tl.num_programs(1)
-    arrived = 0
     for j in range(steps):
-        inside = lanes & (time + j < T)[:, None]
-        z = tl.load(z_tile, mask=inside, other=0.0).to(tl.float32)
-        gamma = tl.load(gamma_tile, mask=inside, other=0.0).to(tl.float32)
-        x_step = x_tile + (j % 2) * buffer
+        time = begin + j
+        inside = ((r < R) & (time < T))[:, None] & (d < D)[None, :]
+        z_row = batch * z_stride_b + time.to(tl.int64) * z_stride_t
+        gamma_row = batch * gamma_stride_b + time.to(tl.int64) * gamma_stride_t
+        z = tl.load(z_ptr + z_row[:, None] + d[None, :] * z_stride_d, mask=inside, other=0.0)
+        gamma = tl.load(gamma_ptr + gamma_row[:, None] + d[None, :] * gamma_stride_d, mask=inside, other=0.0)
+
+        x_ptr = exchange_ptr + (j % 2) * R * D
         logits = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
         for start in tl.range(0, D, BLOCK_K, num_stages=STAGES):
+            x_tile = x_ptr + (r * D)[:, None] + (start + k)[None, :]
+            W_tile = W_ptr + (d * W_stride_i)[None, :] + ((start + k) * W_stride_k)[:, None]
             if EVEN_D:
-                x = tl.load(x_step + start, mask=(r < R)[:, None], other=0.0, cache_modifier=".cg")
-                W = tl.load(W_tile + start * W_stride_k)
+                x = tl.load(x_tile, mask=(r < R)[:, None], other=0.0, cache_modifier=".cg")
+                W = tl.load(W_tile)
             else:
                 within = start + k < D
-                x = tl.load(x_step + start, mask=(r < R)[:, None] & within[None, :], other=0.0, cache_modifier=".cg")
-                W = tl.load(W_tile + start * W_stride_k, mask=within[:, None] & (d < D)[None, :], other=0.0)
+                x = tl.load(x_tile, mask=(r < R)[:, None] & within[None, :], other=0.0, cache_modifier=".cg")
+                W = tl.load(W_tile, mask=within[:, None] & (d < D)[None, :], other=0.0)
             logits = tl.dot(x, W, logits, input_precision="ieee")
-        gate = sigmoid(logits + bias[None, :])
+
         if j == steps - 1:
-            tl.store(previous_ptr + state, h, mask=lanes)
-        h = z * gate + gamma * h
-        tl.store(out_tile, h.to(out_ptr.dtype.element_ty), mask=inside & (j < stored_steps))
+            tl.store(previous_ptr + state, h, mask=(r < R)[:, None] & (d < D)[None, :])
+        h = z.to(tl.float32) * sigmoid(logits + bias[None, :]) + gamma.to(tl.float32) * h
+        if j < stored_steps:
+            out_row = (batch * T + time) * D
+            tl.store(out_ptr + out_row[:, None] + d[None, :], h.to(out_ptr.dtype.element_ty), mask=inside)
         if BARRIER:
-            tl.store(exchange_ptr + ((j + 1) % 2) * buffer + state, h.to(storage), mask=lanes)
-            arrived += programs
-            grid_barrier(counter_ptr, arrived)
-        z_tile += z_stride_t
-        gamma_tile += gamma_stride_t
-        out_tile += D
-    tl.store(carry_ptr + state, h, mask=lanes)
+            next_ptr = exchange_ptr + ((j + 1) % 2) * R * D
+            tl.store(next_ptr + state, h.to(storage), mask=(r < R)[:, None] & (d < D)[None, :])
+            grid_barrier(counter_ptr, (j + 1) * programs)
+    tl.store(carry_ptr + state, h, mask=(r < R)[:, None] & (d < D)[None, :])
 
 
 # ---- launch ------------------------------------------------------------------------
@@ -96,10 +97,14 @@ def tile_options(R: int, D: int) -> dict[str, int]:
 
 def advance(
     z: torch.Tensor, gamma: torch.Tensor, W: torch.Tensor, bias: torch.Tensor, carry: torch.Tensor,
-    previous: torch.Tensor, out: torch.Tensor, chunk: int, first: int, steps: int, stored: int, **tiles,
+    previous: torch.Tensor, out: torch.Tensor, chunk: int, first: int, steps: int, stored: int,
+    store_before: bool = False, **tiles,
 ) -> None:  # fmt: skip
-    """Advance carry [R, D] (float32, in place) of all chunks by `steps` steps and store the first `stored` of them in
-    out [B, T, D]; previous [R, D] becomes the state before the last step."""
+    """Advance carry [R, D] (float32, in place) of all chunks by `steps` steps from their step `first` on.
+
+    The first `stored` of these states go to out [B, T, D], and on request the one before them;
+    previous [R, D] becomes the state before the last step.
+    """
     B, T, D = z.shape
     R = carry.shape[0]
     options = {**tile_options(R, D), **tiles}
@@ -108,17 +113,17 @@ def advance(
     exchange = torch.empty((2, R, D), dtype=z.dtype, device=z.device)
     counter = torch.zeros(1, dtype=torch.int32, device=z.device)
 
-    def run(at: int, count: int, to_store: int, barrier: bool) -> None:
+    def run(at: int, count: int, to_store: int, before: bool, barrier: bool) -> None:
         exchange[0].copy_(carry)
         launch(
             advance_kernel, grid, z.device,
             z, gamma, W, bias, exchange, carry, previous, out, counter, at, count, to_store, R, B, T, chunk, D,
-            *z.stride(), *gamma.stride(), *W.stride(), EVEN_D=even, BARRIER=barrier,
+            *z.stride(), *gamma.stride(), *W.stride(), EVEN_D=even, BARRIER=barrier, STORE_BEFORE=before,
             **({} if INTERPRETED else {"launch_cooperative_grid": barrier}), **options,
         )  # fmt: skip
 
     if INTERPRETED:  # programs run one after another: a barrier would wait for ever
         for j in range(steps):
-            run(first + j, 1, stored - j, False)
+            run(first + j, 1, stored - j, store_before and j == 0, False)
     else:
-        run(first, steps, stored, True)
+        run(first, steps, stored, store_before, True)

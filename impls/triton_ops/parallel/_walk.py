@@ -15,19 +15,22 @@ import triton.language as tl
 from .._device import sigmoid
 from .._launch import INTERPRETED, launch
 
-TAGS = tl.constexpr(32767)  # a word's step, modulo 32768: two states that can meet in a buffer are two steps apart
-ROWS = 8  # rows of W that are multiplied at once
+ROWS = 4  # rows of W that are multiplied at once
 
 # ---- device code -------------------------------------------------------------------
 
 
 @triton.jit
 def as_word(h, tag, storage: tl.constexpr):
-    """A number in the storage dtype and its tag: 32 bits for the narrow dtypes, 64 for float32."""
+    """A number in the storage dtype and its tag: 32 bits for the narrow dtypes, 64 for float32.
+
+    The tag is the step modulo 32768: two states that can meet in a buffer are two steps apart."""
     if storage == tl.float32:
-        return (tag.to(tl.int64) << 32) | (h.to(tl.int32, bitcast=True).to(tl.int64) & 0xFFFFFFFF)
+        bits = h.to(tl.int32, bitcast=True).to(tl.int64) & 0xFFFFFFFF
+        return ((tl.zeros_like(bits) + tag) << 32) | bits
     else:
-        return (tag << 16) | (h.to(storage).to(tl.int16, bitcast=True).to(tl.int32) & 0xFFFF)
+        bits = h.to(storage).to(tl.int16, bitcast=True).to(tl.int32) & 0xFFFF
+        return ((tl.zeros_like(bits) + tag) << 16) | bits
 
 
 @triton.jit
@@ -44,21 +47,14 @@ def await_state(words, inside, tag, storage: tl.constexpr):
 
 
 @triton.jit
-def step_rows(
-    W, h, i, z_step, gamma_step, z_stride_d, gamma_stride_d, bias_ptr, state_ptr, out_step, words, tag, D,
-    storage: tl.constexpr,
-):  # fmt: skip
-    """One step of the channels i [ROWS], whose rows of W are given [ROWS, BLOCK_K]."""
-    inside = i < D
-    z = tl.load(z_step + i * z_stride_d, mask=inside, other=0.0).to(tl.float32)
-    gamma = tl.load(gamma_step + i * gamma_stride_d, mask=inside, other=0.0).to(tl.float32)
-    bias = tl.load(bias_ptr + i, mask=inside, other=0.0).to(tl.float32)
-    previous = tl.load(state_ptr + i, mask=inside, other=0.0)
-    logits = tl.sum(W.to(tl.float32) * h[None, :], axis=1) + bias
-    state = z * sigmoid(logits) + gamma * previous
-    tl.store(words + i, as_word(state, tag, storage), mask=inside)
-    tl.store(state_ptr + i, state, mask=inside)
-    tl.store(out_step + i, state.to(storage), mask=inside)
+def load_rows(W_ptr, group, i, k, D, W_stride_i, W_stride_k, CACHED: tl.constexpr):
+    """Rows i [ROWS] of W, all columns."""
+    tile = W_ptr + i.to(tl.int64)[:, None] * W_stride_i + k[None, :] * W_stride_k
+    inside = (i < D)[:, None] & (k < D)[None, :]
+    if group < CACHED:
+        return tl.load(tile, mask=inside, other=0.0, cache_modifier=".ca")
+    else:
+        return tl.load(tile, mask=inside, other=0.0, cache_modifier=".cg")
 
 
 @triton.jit(do_not_specialize=["first", "steps"])
@@ -67,50 +63,56 @@ def walk_kernel(
     z_stride_b, z_stride_t, z_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d, W_stride_i, W_stride_k,
     HELD: tl.constexpr, CACHED: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Of the GROUPS * ROWS rows of W of a program HELD are in registers, CACHED groups in L1, the others pass by it."""
+    """Of a program's GROUPS of ROWS rows of W the first HELD (at most 2) stay in registers, those up to CACHED in L1."""
     storage: tl.constexpr = W_ptr.dtype.element_ty
     k = tl.arange(0, BLOCK_K)
-    mine = tl.program_id(0) * (HELD + GROUPS * ROWS)
-    held = mine + tl.arange(0, HELD if HELD else 1)
-    if HELD:
-        W_held = tl.load(W_ptr + held.to(tl.int64)[:, None] * W_stride_i + k[None, :] * W_stride_k,
-                         mask=(held < D)[:, None] & (k < D)[None, :], other=0.0)  # fmt: skip
+    mine, row, place = tl.program_id(0) * GROUPS * ROWS, tl.arange(0, ROWS), tl.arange(0, GROUPS)[:, None]
+    own = mine + place * ROWS + row[None, :]  # [GROUPS, ROWS]
+    inside = own < D
+    bias = tl.load(bias_ptr + own, mask=inside, other=0.0).to(tl.float32)
+    if HELD > 0:
+        W_first = load_rows(W_ptr, 0, mine + row, k, D, W_stride_i, W_stride_k, GROUPS)
+    if HELD > 1:
+        W_second = load_rows(W_ptr, 1, mine + ROWS + row, k, D, W_stride_i, W_stride_k, GROUPS)
     for j in range(steps):
-        tag = (j + 1) & TAGS
         for b in range(B):
             time = tl.full((), first, tl.int64) + j
             z_step = z_ptr + b * z_stride_b + time * z_stride_t
             gamma_step = gamma_ptr + b * gamma_stride_b + time * gamma_stride_t
-            out_step = out_ptr + (tl.full((), b, tl.int64) * T + time) * D
-            words = words_ptr + ((j % 2) * B + b) * D
-            next_words = words_ptr + (((j + 1) % 2) * B + b) * D
-            h = await_state(words + k, k < D, tag, storage)
-            next_tag = (j + 2) & TAGS
-            if HELD:
-                step_rows(W_held, h, held, z_step, gamma_step, z_stride_d, gamma_stride_d, bias_ptr, state_ptr + b * D,
-                          out_step, next_words, next_tag, D, storage)  # fmt: skip
+            # Before the wait, so that they arrive meanwhile.
+            z = tl.load(z_step + own * z_stride_d, mask=inside, other=0.0).to(tl.float32)
+            gamma = tl.load(gamma_step + own * gamma_stride_d, mask=inside, other=0.0).to(tl.float32)
+            previous = tl.load(state_ptr + b * D + own, mask=inside, other=0.0)
+            h = await_state(words_ptr + ((j % 2) * B + b) * D + k, k < D, (j + 1) & 32767, storage)
+            logits = tl.zeros((GROUPS, ROWS), tl.float32)
             for group in tl.static_range(GROUPS):
-                i = mine + HELD + group * ROWS + tl.arange(0, ROWS)
-                tile = W_ptr + i.to(tl.int64)[:, None] * W_stride_i + k[None, :] * W_stride_k
-                inside = (i < D)[:, None] & (k < D)[None, :]
-                if group < CACHED:
-                    W = tl.load(tile, mask=inside, other=0.0, cache_modifier=".ca")
+                if group == 0 and HELD > 0:
+                    W = W_first
+                elif group == 1 and HELD > 1:
+                    W = W_second
                 else:
-                    W = tl.load(tile, mask=inside, other=0.0, cache_modifier=".cg")
-                step_rows(W, h, i, z_step, gamma_step, z_stride_d, gamma_stride_d, bias_ptr, state_ptr + b * D,
-                          out_step, next_words, next_tag, D, storage)  # fmt: skip
+                    # j >> 30 is 0, but no constant: or the compiler would load all of W before the loop, and spill it.
+                    i = mine + group * ROWS + row + (j >> 30)
+                    W = load_rows(W_ptr, group, i, k, D, W_stride_i, W_stride_k, CACHED)
+                Wh = tl.sum(W.to(tl.float32) * h[None, :], axis=1)
+                logits = tl.where(place == group, Wh[None, :], logits)
+            state = z * sigmoid(logits + bias) + gamma * previous
+            next_words = words_ptr + (((j + 1) % 2) * B + b) * D
+            tl.store(next_words + own, as_word(state, (j + 2) & 32767, storage), mask=inside)
+            tl.store(state_ptr + b * D + own, state, mask=inside)
+            tl.store(out_ptr + (tl.full((), b, tl.int64) * T + time) * D + own, state.to(storage), mask=inside)
+            tl.debug_barrier()  # another thread may read this state at the next step
 
 
 # ---- launch ------------------------------------------------------------------------
 
 
 def division(D: int, itemsize: int, processors: int) -> dict[str, int]:
-    """How a program's rows of W are divided over registers and caches: 128 KiB and 160 KiB of them hold W."""
-    own = max(ROWS, triton.next_power_of_2(triton.cdiv(D, processors)))
-    held = min(own, 2 ** ((131072 // (triton.next_power_of_2(D) * itemsize)).bit_length() - 1)) if D * itemsize <= 131072 else 0
-    held = held if held >= ROWS else 0
-    groups = (own - held) // ROWS
-    return {"HELD": held, "GROUPS": groups, "CACHED": min(groups, 163840 // (ROWS * D * itemsize))}
+    """How a program's rows of W are divided: into registers (64 KiB), into L1 (192 KiB), the rest from L2."""
+    group = ROWS * D * itemsize
+    groups = triton.next_power_of_2(triton.cdiv(D, ROWS * processors))
+    held = min(2, groups, 65536 // group)
+    return {"ROWS": ROWS, "HELD": held, "GROUPS": groups, "CACHED": held + 196608 // group}
 
 
 def walk(
@@ -124,16 +126,16 @@ def walk(
     words = torch.zeros((2, B, D), dtype=torch.int64 if wide else torch.int32, device=z.device)
     words[0] = bits.to(words.dtype) & (0xFFFFFFFF if wide else 0xFFFF) | (1 << (32 if wide else 16))
     if INTERPRETED:  # programs run one after another: only one alone does not wait for others
-        split = {"HELD": 0, "GROUPS": triton.cdiv(D, ROWS), "CACHED": 0}
+        split = {"ROWS": ROWS, "HELD": 0, "GROUPS": triton.next_power_of_2(triton.cdiv(D, ROWS)), "CACHED": 0}
     else:
         split = division(D, W.element_size(), torch.cuda.get_device_properties(z.device).multi_processor_count)
-    split |= {name: options.pop(name) for name in ("HELD", "GROUPS", "CACHED") if name in options}
+    split |= {name: options.pop(name) for name in split if name in options}
     block = triton.next_power_of_2(D)
     warps = {"num_warps": max(4, min(16, block // 256))}
-    grid = (triton.cdiv(D, split["HELD"] + split["GROUPS"] * ROWS),)
+    grid = (triton.cdiv(D, split["GROUPS"] * split["ROWS"]),)
     launch(
         walk_kernel, grid, z.device,
         z, gamma, W, bias, words, state, out, first, steps, B, T, D,
-        *z.stride(), *gamma.stride(), *W.stride(), ROWS=ROWS, BLOCK_K=block, **split,
+        *z.stride(), *gamma.stride(), *W.stride(), BLOCK_K=block, **split,
         **({} if INTERPRETED else {"launch_cooperative_grid": True}), **{**warps, **options},
     )  # fmt: skip
