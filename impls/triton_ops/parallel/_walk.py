@@ -107,11 +107,13 @@ def walk_kernel(
 # ---- launch ------------------------------------------------------------------------
 
 
-def division(D: int, itemsize: int, processors: int) -> dict[str, int]:
-    """How a program's rows of W are divided: into registers (64 KiB), into L1 (192 KiB), the rest from L2."""
+def division(B: int, D: int, itemsize: int, processors: int) -> dict[str, int]:
+    """How a program's rows of W are divided: into registers (64 KiB), into L1 (192 KiB), the rest from L2.
+
+    The loop over several batch rows takes registers that W does not get."""
     group = ROWS * D * itemsize
     groups = triton.next_power_of_2(triton.cdiv(D, ROWS * processors))
-    held = min(2, groups, 65536 // group)
+    held = min(2 if B == 1 else 1, groups, 65536 // group)
     return {"ROWS": ROWS, "HELD": held, "GROUPS": groups, "CACHED": held + 196608 // group}
 
 
@@ -128,7 +130,7 @@ def walk(
     if INTERPRETED:  # programs run one after another: only one alone does not wait for others
         split = {"ROWS": ROWS, "HELD": 0, "GROUPS": triton.next_power_of_2(triton.cdiv(D, ROWS)), "CACHED": 0}
     else:
-        split = division(D, W.element_size(), torch.cuda.get_device_properties(z.device).multi_processor_count)
+        split = division(B, D, W.element_size(), torch.cuda.get_device_properties(z.device).multi_processor_count)
     split |= {name: options.pop(name) for name in split if name in options}
     block = triton.next_power_of_2(D)
     warps = {"num_warps": max(4, min(16, block // 256))}
