@@ -17,7 +17,7 @@ def in_chunks(
     A right one restarts chunk after chunk, so that one restart of each is enough; its gradient is that of ``loop``.
 
     verifies   whether chunks are restarted at all
-    late       how many of the last states before a splice are not written
+    late       how many of the last states before a splice, or the end of a chunk, are not written
     closeness  largest relative difference of states that are taken for the same
     mends      whether a chunk is restarted from the mended end of the one before it, and not from the first one
     carry      what a chunk is restarted from, given the true state before it and the speculated one
@@ -40,7 +40,7 @@ def in_chunks(
         distance = (again - stored).abs().amax(-1) / stored.abs().amax(-1).clamp_min(torch.finfo(stored.dtype).tiny)
         met = (distance <= closeness).int().cumsum(1).clamp_max(1).bool()  # [B, steps], from the first meeting on
         early = torch.cat([met[:, late:], torch.ones_like(met[:, :late])], dim=1) if late else met
-        return torch.where((early & met[:, -1:])[..., None], stored, again)
+        return torch.where(early[..., None], stored, again)
 
     def adjoint(z: Tensor, gamma: Tensor, W_g: Tensor, b_g: Tensor, h0: Tensor, h: Tensor, g: Tensor):
         with torch.enable_grad():

@@ -18,7 +18,13 @@ def arguments(B=2, T=128, D=8, gamma=0.05, z=1.0, weight=1.0, dtype=torch.float3
     def normal(*shape):
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    arrays = (z * normal(B, T, D), torch.full((B, T, D), gamma), weight * normal(D, D) / D**0.5, normal(D), normal(B, D))
+    arrays = (
+        z * normal(B, T, D),
+        torch.full((B, T, D), gamma),
+        weight * normal(D, D) / D**0.5,
+        normal(D),
+        normal(B, D),
+    )
     return [array.to(dtype) for array in arrays]
 
 

@@ -1,7 +1,8 @@
 """The ops in plain PyTorch: eager, vectorised, on any device. The baseline that faster kernels are compared with.
 
 Every module of this folder whose name does not start with "_" holds one op, a function of the module's name;
-`parallel` is a package and a subject of its own. They are found by listing the folder, re-exported here, and listed once more in `SUBJECT` for whoever judges them.
+`parallel` is a package and a subject of its own. They are found by listing the folder, re-exported here, and listed
+once more in `SUBJECT` for whoever judges them.
 `with checked():` makes every call look at the values of its arguments as well as at their shapes.
 """
 

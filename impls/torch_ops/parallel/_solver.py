@@ -61,7 +61,8 @@ def solve(
     begun = torch.cat([first, guesses])  # from where each chunk was run last
     chunks = begun.shape[0] // B
     states, memory = _sweep(cell, begun, steps)
-    defect, depth, mismatches = 0.0, steps, []
+    defect, depth = 0.0, steps
+    mismatches: list[float] = []
     while True:
         due = torch.cat([first, states[-1, :-B]])  # where each chunk's predecessor ends
         wrong = _differ(due, begun).any(dim=1)

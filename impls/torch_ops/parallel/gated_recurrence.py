@@ -104,10 +104,10 @@ class _GatedRecurrence(torch.autograd.Function):
         before = torch.cat([h0[:, None], h[:, :-1]], dim=1)
         gate = torch.sigmoid(linear(before, weight, contiguous_double(b_g)))
         slope_of_gate = z * (gate * (1 - gate))
-        backwards = [x.flip(1) for x in (g, slope_of_gate, gamma)]
-        cell = Backward(*map(ctx.chunks.cut, backwards), weight)
-        nothing = torch.zeros_like(h0)
-        frozen = linear_states(backwards[2], backwards[2] * backwards[0], nothing)
+        g_back, slope_back, gamma_back = (x.flip(1) for x in (g, slope_of_gate, gamma))
+        cut, nothing = ctx.chunks.cut, torch.zeros_like(h0)
+        cell = Backward(cut(g_back), cut(slope_back), cut(gamma_back), weight)
+        frozen = linear_states(gamma_back, gamma_back * g_back, nothing)
         states, _ = solve(cell, nothing, ctx.chunks.before_each(frozen), ctx.chunks.steps, ctx.tolerance)
         wanted = ctx.chunks.join(states)  # of the state before each step, last step first
         adjoint = g + torch.cat([nothing[:, None], wanted[:, :-1]], dim=1).flip(1)

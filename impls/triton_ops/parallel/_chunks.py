@@ -50,9 +50,7 @@ def freeze_kernel(
 
 
 @triton.jit
-def chain_kernel(
-    factor_ptr, value_ptr, initial_ptr, before_ptr, P, B, D, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr
-):
+def chain_kernel(factor_ptr, value_ptr, initial_ptr, before_ptr, P, B, D, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr):
     """x_{c+1} = factor_c x_c + value_c, x_0 the initial; before[c] = x_c."""
     b = tl.program_id(1)
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)
@@ -151,5 +149,3 @@ def verdict(
     )  # fmt: skip
     used, defect = found.amax(dim=0).tolist()
     return used, defect
-
-

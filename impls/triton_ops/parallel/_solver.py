@@ -54,7 +54,8 @@ class Solver:
         begun = chain(factor, value, self.h0)
         carry, previous = begun.clone(), torch.empty_like(begun)
         self._advance(carry, previous, 0, self.chunk, self.chunk)
-        ends, mismatches = carry, []
+        ends = carry
+        mismatches: list[float] = []
         while True:
             due = torch.cat([self.h0[None], ends[:-1]])
             mismatch = due - begun
@@ -89,8 +90,21 @@ class Solver:
         return False
 
     def _advance(self, carry, previous, first, steps, stored, store_before=False) -> None:
-        flat = (x.view(-1, self.D) for x in (carry, previous))
-        advance(self.z, self.gamma, self.W_g, self.b_g, *flat, self.out, self.chunk, first, steps, stored, store_before)
+        carry, previous = (x.view(-1, self.D) for x in (carry, previous))
+        advance(
+            self.z,
+            self.gamma,
+            self.W_g,
+            self.b_g,
+            carry,
+            previous,
+            self.out,
+            self.chunk,
+            first,
+            steps,
+            stored,
+            store_before,
+        )
         self.depth += steps
 
     def _verdict(self, carry, previous, step) -> tuple[float, float]:
@@ -104,8 +118,8 @@ class Solver:
         terms = product(previous.abs().view(-1, self.D).to(self.z.dtype), self._magnitudes)
         narrow = self.z.dtype != torch.float32
         of_product, of_storage = (self.unit / 2, self.unit / 2) if narrow else (self.D / 2 * self.unit, 0.0)
-        flat = (x.view(-1, self.D) for x in (previous, carry))
-        return verdict(self.z, self.gamma, terms, *flat, self.out, self.chunk, step, of_product, of_storage)
+        carry, previous = (x.view(-1, self.D) for x in (carry, previous))
+        return verdict(self.z, self.gamma, terms, previous, carry, self.out, self.chunk, step, of_product, of_storage)
 
     def _equal(self, carry: torch.Tensor, step: int) -> bool:
         """Whether the stored states at this step of all chunks are the new ones, bit for bit."""
