@@ -14,7 +14,10 @@ from typing import Any
 from mmrec.conformance.frameworks import framework
 from mmrec.conformance.ops import all_ops
 
-BUILT_IN = {name: f"mmrec.impls.{name}_ops" for name in ("torch", "triton", "jax")}
+BUILT_IN = {
+    **{name: f"mmrec.impls.{name}_ops" for name in ("torch", "triton", "jax")},
+    "torch-parallel": "mmrec.impls.torch_ops.parallel",
+}
 KEYS = ("name", "framework", "device", "ops", "declares", "checked", "model")
 
 

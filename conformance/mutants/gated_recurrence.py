@@ -38,6 +38,8 @@ from mmrec.conformance.mutants._faults import (
     with_unwritten_tail,
     without_last_step,
 )
+from mmrec.conformance.mutants._solvers import in_chunks
+from mmrec.impls.torch_ops.parallel import gated_recurrence_parallel
 
 op = partial(under_contract, "gated_recurrence")
 Step = Callable[..., Tensor]
@@ -111,6 +113,16 @@ def gates_all_at_once(z: Tensor, gamma: Tensor, W_g: Tensor, b_g: Tensor, h0: Te
     return torch.stack(states, dim=1)
 
 
+def solved(**options: Any) -> Kernel:
+    """The built-in solver with other options."""
+    return op(lambda *arrays: gated_recurrence_parallel(*arrays, **options)[0])
+
+
+def halfway(true: Tensor, speculated: Tensor) -> Tensor:
+    """Between the state that a chunk should begin with and the one that was guessed, as a damped correction leaves it."""
+    return (true + speculated) / 2
+
+
 def narrow_state(h: Tensor, t: int) -> Tensor:
     return in_bfloat16(h)
 
@@ -139,6 +151,18 @@ VARIANTS = (
     right("fused", op(loop(fused_step)), "the decay is a fused multiply-add"),
     right("sigmoid_by_exp2", kernel(sigmoid=sigmoid_by_exp2), "1 / (1 + 2^(-x log2 e)), as compilers write it"),
     right("sigmoid_with_noise", kernel(sigmoid=sigmoid_with_noise), "an exponential that is 2 ulp off"),
+    right("chunks_of_5", op(in_chunks(loop(), 5)), "chunks of 5 steps, spliced where states are equal"),
+    right("solver_chunk_3", solved(chunk=3), "the solver with chunks of 3 steps", dtypes=EVERY_DTYPE),
+    right("solver_chunk_11", solved(chunk=11), "the solver with chunks of 11 steps", dtypes=EVERY_DTYPE),
+    right("solver_exact", solved(chunk=7, tolerance=0.0), "the solver, splicing equal states only"),
+    wrong("chunks_unverified", op(in_chunks(loop(), 8, verifies=False)), "speculated, swept once, and returned"),
+    wrong("chunks_spliced_early", op(in_chunks(loop(), 8, late=1)), "spliced one step early"),
+    wrong("chunks_spliced_near", op(in_chunks(loop(), 8, closeness=1e-5)), "states within 1e-5 are taken for equal"),
+    wrong("chunks_mended_once", op(in_chunks(loop(), 8, mends=False)),
+          "restarted from ends that were mended afterwards"),
+    wrong("chunks_carry_speculated", op(in_chunks(loop(), 8, carry=lambda true, speculated: speculated)),
+          "restarted from the speculated state and not from the true one"),
+    wrong("chunks_damped", op(in_chunks(loop(), 8, carry=halfway)), "restarted halfway to the true state"),
     wrong("transposed", kernel(product=transposed_product), "W_g acts on row vectors"),
     wrong("tf32_product", kernel(product=rounded_product(in_tf32)), "the product runs in TF32"),
     wrong("narrow_product", kernel(product=rounded_product(in_bfloat16)), "the product runs in bfloat16"),

@@ -18,8 +18,8 @@ from ._checks import checked
 
 _OPS = {
     name: getattr(importlib.import_module(f"{__name__}.{name}"), name)
-    for _, name, _ in pkgutil.iter_modules(__path__)
-    if not name.startswith("_")
+    for _, name, is_package in pkgutil.iter_modules(__path__)
+    if not is_package and not name.startswith("_")
 }
 globals().update(_OPS)
 
