@@ -50,7 +50,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(prog="python -m mmrec.benchmarks", epilog="Arguments after -- reach pytest.",
                                      description="Judge the implementations here, then time what passed.")  # fmt: skip
     parser.add_argument("--profile", choices=plugin.PROFILES, default="gate", help="how hard to judge (default: gate)")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of what is written (default: results)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), help="folder of what is written (default: results)"
+    )
     parser.add_argument("--jobs", default="auto", help="processes that judge side by side (default: auto)")
     parser.add_argument("--no-scaling", action="store_true", help="leave out the points of the scaling figure")
     return parser.parse_args(arguments[:cut]), arguments[cut + 1 :]

@@ -56,7 +56,7 @@ class RecordedSteps:
         import torch
 
         gate = torch.sigmoid(torch.nn.functional.linear(self.h.to(self.weight.dtype), self.weight, self.bias).float())
-        self.h.copy_(self.z[:, t] * gate + self.gamma[:, t] * self.h)
+        self.h.mul_(self.gamma[:, t]).addcmul_(self.z[:, t], gate)
         self.states[:, t] = self.h
 
     def run(self, z: Any, gamma: Any, W_g: Any, b_g: Any, h0: Any, out: Any) -> Any:

@@ -57,8 +57,9 @@ def rounded(x: float, towards: Any) -> float:
 def replaced(text: str, section: str) -> str:
     """The file's text with this kind's sections in place of its old ones; everything else stays as it is."""
     kind = section[1 : section.index("]")]
-    before, after, seen = [], [], False
-    belongs = False
+    before: list[str] = []
+    after: list[str] = []
+    seen = belongs = False
     for line in text.splitlines(keepends=True):
         if line.startswith("["):
             belongs = line.startswith((f"[{kind}]", f"[{kind}."))

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from mmrec.benchmarks import thresholds
 from mmrec.benchmarks.cases import Case

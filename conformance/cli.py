@@ -79,10 +79,10 @@ def verify(
     except (SubjectError, ValueError) as error:
         raise refuse(str(error)) from None
     tests = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
-    arguments = [*plugin.arguments(), "--pyargs", *(f"mmrec.conformance.{test}" for test in tests), "-q", "--no-header", "--import-mode=importlib",
-                 "-p", "no:cacheprovider", "-p", "no:benchmark", "--disable-warnings", "-r", "",
-                 f"--mmrec-profile={profile}", f"--mmrec-seed={seed}", f"--mmrec-result={out}",
-                 f"--mmrec-time-limit={time_limit:g}"]  # fmt: skip
+    arguments = [*plugin.arguments(), "--pyargs", *(f"mmrec.conformance.{test}" for test in tests),
+                 "-q", "--no-header", "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:benchmark",
+                 "--disable-warnings", "-r", "", f"--mmrec-profile={profile}", f"--mmrec-seed={seed}",
+                 f"--mmrec-result={out}", f"--mmrec-time-limit={time_limit:g}"]  # fmt: skip
     arguments += [f"--mmrec-subject={given}" for given in subject]
     arguments += [f"--mmrec-op={name}" for name in op or all_ops() if op or name in implemented]
     arguments += [f"--mmrec-dtype={name}" for name in dtype or []]

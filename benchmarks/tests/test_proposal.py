@@ -43,7 +43,12 @@ def test_the_file_keeps_other_devices_and_is_read_back_so_that_its_own_runs_pass
     path = tmp_path / "thresholds.toml"
     other = '# a note\n\n[cpu]\nmeasured = "then"\n\n[cpu.float32]\n"x forward jax" = { ratio_at_most = 1.0 }\n'
     old = '\n[cuda]\nmeasured = "never"\n\n[cuda.float32]\n"y forward jax" = { ratio_at_most = 1.0 }\n'
-    rows = [ROW, {**ROW, "peer": True, "share": 0.1}, {**ROW, "scaling": True, "share": 0.1}, {**ROW, "dtype": "bfloat16"}]
+    rows = [
+        ROW,
+        {**ROW, "peer": True, "share": 0.1},
+        {**ROW, "scaling": True, "share": 0.1},
+        {**ROW, "dtype": "bfloat16"},
+    ]
 
     path.write_text(replaced(other + old, section_of([document(*rows)], slack=1.1)))
     found = thresholds.read(path)

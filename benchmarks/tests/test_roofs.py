@@ -7,7 +7,9 @@ from mmrec.benchmarks.device import Device
 from mmrec.benchmarks.roofs import bytes_moved, operations, roof
 from mmrec.conformance.ops import all_ops
 
-DEVICE = Device("cpu", "cpu", "a test", cache_bytes=1000, copy_rate=1e9, product_rates={"float32": 1e12, "bfloat16": 1e13})
+DEVICE = Device(
+    "cpu", "cpu", "a test", cache_bytes=1000, copy_rate=1e9, product_rates={"float32": 1e12, "bfloat16": 1e13}
+)
 
 
 def case(op, direction="forward", lengths=None, dtype="float32"):

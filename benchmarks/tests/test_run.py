@@ -44,7 +44,7 @@ def test_what_the_judge_rejected_is_not():
 def test_what_does_not_fit_is_left_out_with_both_numbers(free):
     free.free = 10**6
 
-    with pytest.raises(Excused, match="needs at least 0.00131 GB of memory, 0.001 GB are free"):
+    with pytest.raises(Excused, match=r"needs at least 0\.00131 GB of memory, 0\.001 GB are free"):
         Run().source(CASE, GPU, PASSED)
 
 
@@ -109,7 +109,9 @@ def test_rows_and_reasons_are_the_timings_file(tmp_path, monkeypatch):
 
 def test_an_impossible_speed_is_a_problem_of_the_run():
     one = Run(GPU)
-    one.add(Case("linear_recurrence", "torch", "torch", "forward", Lengths(8, 32768, 1024), "float32"), GPU, 1e-4, PASSED)
+    one.add(
+        Case("linear_recurrence", "torch", "torch", "forward", Lengths(8, 32768, 1024), "float32"), GPU, 1e-4, PASSED
+    )
 
     one.conclude(check_thresholds=False)
 

@@ -32,7 +32,7 @@ def ours_of(rows: Iterable[Row]) -> list[str]:
 def mark(place: int, x: float, y: float, title: str) -> str:
     """One measurement; its title is shown where the page is pointed at."""
     shape = SHAPES[place % SERIES].format(x=round(x, 1), y=round(y, 1))
-    return f'<path class="mark series{place % SERIES}" d="{shape}"><title>{escape(title)}</title></path>'
+    return f'<g><title>{escape(title)}</title><path class="mark series{place % SERIES}" d="{shape}"/></g>'
 
 
 def told(row: Row) -> str:
@@ -81,7 +81,9 @@ def roof_panel(dtype: str, rows: Sequence[Row], every: Sequence[Row], device: di
     parts = [text("panel-title", LEFT, 14, f"{dtype}: operations a second"), *labels(rows, across)]
     for power in range(y_ends[0], y_ends[1] + 1):
         y = height(10.0**power)
-        parts.append(f'<path class="grid" d="M{LEFT} {y}H{RIGHT}"/>' + text("y", LEFT - 5, y + 3.5, power_of_ten(power)))
+        parts.append(
+            f'<path class="grid" d="M{LEFT} {y}H{RIGHT}"/>' + text("y", LEFT - 5, y + 3.5, power_of_ten(power))
+        )
     for power in range(x_ends[0], x_ends[1] + 1):
         parts.append(text("x", across(10.0**power), BOTTOM + 14, power_of_ten(power)))
     parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"/><path class="allowed" d="{roof}"/>')
@@ -91,7 +93,7 @@ def roof_panel(dtype: str, rows: Sequence[Row], every: Sequence[Row], device: di
         x, y = across(row["operations"] / row["bytes"]), height(row["operations"] / row["seconds"])
         if row["peer"]:
             kind = "peer wrong" if row["wrong"] else "peer"
-            parts.append(f'<circle class="{kind}" cx="{x}" cy="{y}" r="2.6"><title>{escape(told(row))}</title></circle>')
+            parts.append(f'<g><title>{escape(told(row))}</title><circle class="{kind}" cx="{x}" cy="{y}" r="2.6"/></g>')
         else:
             parts.append(mark(names.index(row["implementation"]), x, y, told(row)))
     return "".join(parts)
@@ -123,7 +125,9 @@ def scaling_figure(rows: Sequence[Row]) -> Markup:
         shares = [number(row["share"]) for row in some]
         lowest = min(-1, math.floor(math.log10(min(shares)))) if min(shares) > 0 else -4
         for column, axis in enumerate("TBD"):
-            on_axis = [row for row in some if all(row["lengths"][letter] == base[letter] for letter in "TBD" if letter != axis)]
+            on_axis = [
+                row for row in some if all(row["lengths"][letter] == base[letter] for letter in "TBD" if letter != axis)
+            ]
             inside = scaling_panel(axis, base, on_axis, ours_of(rows), lowest)
             panels.append(f'<g transform="translate({column * SMALL_WIDTH} {line * SMALL_HEIGHT})">{inside}</g>')
     width, height = 3 * SMALL_WIDTH, SMALL_HEIGHT * len(by_op)
@@ -137,7 +141,9 @@ def scaling_figure(rows: Sequence[Row]) -> Markup:
 def base_of(rows: Sequence[Row]) -> dict[str, int]:
     """The lengths from which the others depart in one letter: the most frequent of each."""
     counted = {letter: [row["lengths"][letter] for row in rows] for letter in "TBD"}
-    return {letter: max(set(some), key=lambda length: (some.count(length), -length)) for letter, some in counted.items()}
+    return {
+        letter: max(set(some), key=lambda length: (some.count(length), -length)) for letter, some in counted.items()
+    }
 
 
 def scaling_panel(axis: str, base: dict[str, int], rows: Sequence[Row], names: Sequence[str], lowest: int) -> str:
@@ -152,14 +158,18 @@ def scaling_panel(axis: str, base: dict[str, int], rows: Sequence[Row], names: S
         return round(S_BOTTOM - part * (S_BOTTOM - S_TOP), 1)
 
     fixed = ", ".join(f"{letter} = {base[letter]:,}" for letter in "BTD" if letter != axis)
-    parts = [text("panel-title", S_LEFT, 15, f"{rows[0]['op']}, {rows[0]['dtype']}"), text("panel-budget", S_RIGHT + 66, 15, fixed)]
+    parts = [text("panel-title", S_LEFT, 15, f"{rows[0]['op']}, {rows[0]['dtype']}")]
+    parts.append(text("panel-budget", S_RIGHT + 66, 15, fixed))
     for power in range(lowest, 1):
         y = height(10.0**power)
         kind = "allowed" if power == 0 else "grid"
-        parts.append(f'<path class="{kind}" d="M{S_LEFT} {y}H{S_RIGHT}"/>' + text("y", S_LEFT - 5, y + 3.5, f"{100 * 10.0**power:g} %"))
+        parts.append(f'<path class="{kind}" d="M{S_LEFT} {y}H{S_RIGHT}"/>')
+        parts.append(text("y", S_LEFT - 5, y + 3.5, f"{100 * 10.0**power:g} %"))
     for size in sizes:
         parts.append(text("x", across(size), S_BOTTOM + 14, f"{size:,}"))
-    parts.append(f'<path class="axis" d="M{S_LEFT} {S_TOP}V{S_BOTTOM}H{S_RIGHT}"/>' + text("x", S_RIGHT + 8, S_BOTTOM + 4, axis))
+    parts.append(
+        f'<path class="axis" d="M{S_LEFT} {S_TOP}V{S_BOTTOM}H{S_RIGHT}"/>' + text("x", S_RIGHT + 8, S_BOTTOM + 4, axis)
+    )
     ends_of_lines = []
     for place, name in enumerate(names):
         own = sorted((row for row in rows if row["implementation"] == name), key=lambda row: row["lengths"][axis])

@@ -98,7 +98,7 @@ def share_of(row: Row) -> str:
 
 def peer_row(row: Row) -> dict[str, str]:
     """One peer's time, and what it was worth."""
-    held = "∞" if row["budget"] == "inf" else used(row["budget"]) if row["budget"] is not None else ""
+    held = used(row["budget"]) if row["budget"] is not None else ""
     return {"name": row["implementation"], "layout": row["layout"], "work": row["group"],
             "time": duration(row["seconds"]), "share": share_of(row), "held": held,
             "state": "fail" if row["wrong"] else "pass"}  # fmt: skip
