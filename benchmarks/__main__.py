@@ -1,6 +1,6 @@
 """One command: judge the implementations on this machine, time what passed, and write the tables.
 
-    python -m mmrec.benchmarks [--profile quick|gate|full] [--out results] [-- arguments of pytest]
+    python -m mmrec.benchmarks [--profile quick|gate|full] [--out results] [--budget S] [-- arguments of pytest]
 
 writes result.json (verdicts), benchmarks.json (times), report.html (both) and benchmarks.md (the tables, for a README).
 Exit 0 when everything conforms and no speed is suspicious or, with --check-thresholds after --, too low.
@@ -35,7 +35,7 @@ def main() -> int:
         return 2
     scaling = [] if given.no_scaling else ["--scaling"]
     timed = run("pytest", *plugin.arguments(), "-q", str(HERE / "test_speed.py"), f"--result={result_path}",
-                f"--timings={timings_path}", *scaling, *pytest_arguments)  # fmt: skip
+                f"--timings={timings_path}", f"--budget={given.budget:g}", *scaling, *pytest_arguments)  # fmt: skip
     if timings_path.is_file():
         times = timings.read(timings_path)
         write_report(result.read(result_path), given.out / "report.html", times)
@@ -55,6 +55,8 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--jobs", default="auto", help="processes that judge side by side (default: auto)")
     parser.add_argument("--no-scaling", action="store_true", help="leave out the points of the scaling figure")
+    parser.add_argument("--budget", type=float, default=420.0, metavar="S",
+                        help="seconds for everything that is timed, the judging apart (default: 420)")  # fmt: skip
     return parser.parse_args(arguments[:cut]), arguments[cut + 1 :]
 
 

@@ -18,25 +18,25 @@ def gated_loop(z: Any, gamma: Any, W_g: Any, b_g: Any, h0: Any, dim: int) -> Any
     import torch
 
     batch, steps, channels = z.shape
-    recorded = _recorded(batch, min(MOST_STEPS, steps), channels, z.dtype)
+    recorded = _recorded(batch, min(MOST_STEPS, steps), channels, z.dtype, z.device)
     if steps % recorded.steps:
         raise ValueError(f"T is {steps}, expected at most {MOST_STEPS} or a multiple of it")
     return recorded.run(z, gamma, W_g, b_g, h0, torch.empty_like(z))
 
 
 @cache
-def _recorded(batch: int, steps: int, channels: int, dtype: Any) -> "RecordedSteps":
-    return RecordedSteps(batch, steps, channels, dtype)
+def _recorded(batch: int, steps: int, channels: int, dtype: Any, device: Any) -> "RecordedSteps":
+    return RecordedSteps(batch, steps, channels, dtype, device)
 
 
 class RecordedSteps:
     """``steps`` steps as one graph that reads and writes arrays of its own; the state stays in it from run to run."""
 
-    def __init__(self, batch: int, steps: int, channels: int, dtype: Any):
+    def __init__(self, batch: int, steps: int, channels: int, dtype: Any, device: Any):
         import torch
 
         def array(*shape: int, dtype: Any = dtype) -> torch.Tensor:
-            return torch.zeros(shape, dtype=dtype, device="cuda")
+            return torch.zeros(shape, dtype=dtype, device=device)
 
         self.steps = steps
         self.z, self.gamma, self.states = (array(batch, steps, channels) for _ in range(3))

@@ -61,7 +61,7 @@ PRODUCT: Any = {"op": "decay_product_exact", "starts_from": 1.0}
 LOG_PRODUCT: Any = {"op": "decay_product", "starts_from": 1.0, "declares": {"class": "log"}}  # has a bound of its own
 LINEAR: Any = {"op": "linear_recurrence"}
 COMPILED: Any = {"directions": ("forward",), "kinds": ("cuda",), "most_sizes": 1}
-HGRN: Any = {**LINEAR, "adapt": functions.log_gates, "needs": "fla", "kinds": ("cuda",)}
+HGRN: Any = {**LINEAR, "adapt": functions.log_gates, "needs": "fla", "kinds": ("cuda",), "most_sizes": 2}
 
 PEERS = (
     *(Peer("torch.cumprod", function=functions.torch_cumprod, layout=one, most_sizes=2, **PRODUCT)
@@ -69,10 +69,9 @@ PEERS = (
     *(Peer("torch.cumsum", "log_decay_product", functions.torch_cumsum, layout=one, most_sizes=2) for one in LAYOUTS),
     *(Peer("torch exp(cumsum(log))", function=functions.torch_log_product, layout=one, most_sizes=2, **LOG_PRODUCT)
       for one in LAYOUTS),
-    *(Peer("torch.compile exp(cumsum(log))", function=functions.torch_log_product_compiled, layout=one,
-           **LOG_PRODUCT, **COMPILED) for one in LAYOUTS),
-    *(Peer("torch associative_scan", function=functions.torch_scan_product, layout=one, **PRODUCT, **COMPILED)
-      for one in LAYOUTS),
+    Peer("torch.compile exp(cumsum(log))", function=functions.torch_log_product_compiled, layout="BDT",
+         **LOG_PRODUCT, **COMPILED),
+    Peer("torch associative_scan", function=functions.torch_scan_product, layout="BDT", **PRODUCT, **COMPILED),
     *(Peer("torch associative_scan", function=functions.torch_scan, layout=one, **LINEAR, **COMPILED) for one in LAYOUTS),
     Peer("torch loop", function=functions.torch_loop, directions=("forward",), most_sizes=1, **LINEAR),
     Peer("fla chunk_hgrn", function=functions.fla_chunk, **HGRN),

@@ -4,8 +4,10 @@ A scan moves one state a channel and is bound by memory; a recurrence multiplies
 a gate multiplies all steps at once. Which of them an op is follows from its row.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mmrec.benchmarks.cases import DIRECTIONS, Case, Lengths, has_weights
 from mmrec.benchmarks.implementations import implementations
@@ -134,11 +136,17 @@ def _each(op: str, direction: str, lengths: Lengths, dtype: str, regime: str = "
 
 
 def in_order(cases: list[Case]) -> list[Case]:
-    """The order in which they are timed.
+    """The order in which they are timed, so that what a spent budget leaves out is what matters least.
 
-    JAX comes after everything of PyTorch: it does not give memory back once it has it, and what it keeps PyTorch
-    lacks. Within a framework ours come before the points of scaling and those before the peers, so that what a spent
-    budget leaves out is what matters least. The baseline is the first of its group.
+    Ours come before the points of scaling and those before the peers. JAX comes after PyTorch: it does not give memory
+    back once it has it. The first sizes of every op come before the second ones. The baseline is the first of its group.
     """
+    sizes: dict[str, dict[Lengths, int]] = defaultdict(dict)
+    for case in cases:
+        sizes[case.op].setdefault(case.lengths, len(sizes[case.op]))
     groups = {group: place for place, group in enumerate(dict.fromkeys(case.group for case in cases))}
-    return sorted(cases, key=lambda case: (case.framework == "jax", case.peer, case.scaling, groups[case.group]))
+
+    def place(case: Case) -> tuple[Any, ...]:
+        return case.peer, case.scaling, case.framework == "jax", sizes[case.op][case.lengths], groups[case.group]
+
+    return sorted(cases, key=place)

@@ -1,10 +1,12 @@
 """Are peers held against the bound of their op, and is a wrong one told from a right one?"""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from mmrec.benchmarks import peer_check
+from mmrec.benchmarks import cuda_graph, peer_check
 from mmrec.benchmarks.cases import Lengths
 from mmrec.benchmarks.peer_check import WRONG_BEYOND, check
 from mmrec.benchmarks.peers import PEERS
@@ -58,3 +60,37 @@ def test_a_nan_is_wrong():
 def test_a_library_that_is_missing_is_named():
     assert replace(HERE[0], needs="no_such_library.scan").missing_here() == "no_such_library is not installed"
     assert replace(HERE[0], needs="").missing_here() == ""
+
+
+@pytest.fixture
+def replayed_here(monkeypatch):
+    """CUDA graphs without CUDA: what was recorded is run again, step by step."""
+    torch = pytest.importorskip("torch")
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    fakes = {"Stream": lambda: stream, "current_stream": lambda: stream, "CUDAGraph": SimpleNamespace,
+             "stream": nullcontext, "graph": nullcontext}  # fmt: skip
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+
+    def recorded(*shape):
+        steps = cuda_graph.RecordedSteps(*shape)
+        steps.graph.replay = lambda: [steps._step(t) for t in range(steps.steps)]
+        return steps
+
+    monkeypatch.setattr(cuda_graph, "_recorded", recorded)
+    monkeypatch.setattr(cuda_graph, "MOST_STEPS", 32)
+
+
+def test_the_loop_in_a_graph_carries_its_state_from_window_to_window(replayed_here):
+    loop = peer("torch loop in a CUDA graph", "gated_recurrence")
+
+    assert check(loop, "float32", "forward", "decay0.9", "cpu").budget <= 1
+    assert not check(loop, "bfloat16", "forward", "decay0.9", "cpu").wrong
+
+
+def test_the_loop_in_a_graph_refuses_a_length_it_would_cut(replayed_here):
+    torch = pytest.importorskip("torch")
+    z, W, b, h0 = torch.ones(1, 33, 2), torch.ones(2, 2), torch.ones(2), torch.ones(1, 2)
+
+    with pytest.raises(ValueError, match="T is 33, expected at most 32 or a multiple of it"):
+        cuda_graph.gated_loop(z, z, W, b, h0, dim=1)

@@ -39,10 +39,13 @@ def test_names_are_unique_and_the_baseline_is_the_first_of_its_group(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_jax_comes_after_everything_of_pytorch_and_peers_after_ours(kind):
-    keys = [(case.framework == "jax", case.peer, case.scaling) for case in every_case(kind)]
+def test_ours_come_before_scaling_and_peers_and_first_sizes_before_second_ones(kind):
+    cases = every_case(kind)
+    keys = [(case.peer, case.scaling, case.framework == "jax") for case in cases]
+    scans = [case.lengths for case in cases if case.op == "linear_recurrence" and case.implementation == "triton"]
 
     assert keys == sorted(keys)
+    assert list(dict.fromkeys(scans))[: len(PLANS[kind].scans)] == [size.lengths for size in PLANS[kind].scans]
 
 
 def test_a_subject_with_one_op_is_timed_on_that_op_and_one_that_is_missing_on_all(monkeypatch):
