@@ -80,10 +80,12 @@ def torch_scan_product(gamma: Any, dim: int) -> Any:
 
 
 def _scan_of_factors(gamma: Any, dim: int) -> Any:
-    import torch
     from torch._higher_order_ops import associative_scan
 
-    return associative_scan(torch.mul, gamma, dim, combine_mode="pointwise")
+    def then(first: Any, second: Any) -> Any:
+        return first * second
+
+    return associative_scan(then, gamma, dim, combine_mode="pointwise")
 
 
 @cache

@@ -71,7 +71,10 @@ class Scaling:
 
 PLANS = {
     "cpu": Plan(
-        scans=(Size(Lengths(2, 1024, 512), ("float32",)),),
+        scans=(
+            Size(Lengths(2, 1024, 512), ("float32",)),
+            Size(Lengths(2, 4096, 1024), ("float32",)),  # beyond most caches
+        ),
         recurrences=(Size(Lengths(4, 64, 64), ("float32",)),),
         gates=(Size(Lengths(4, 256, 256, 64), ("float32",)),),
     ),

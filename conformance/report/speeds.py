@@ -109,7 +109,7 @@ def markdown_of(timings: dict[str, Any]) -> str:
     """The tables as Markdown, for a README."""
     speeds = speeds_of(timings)
     lines = [f"Measured {speeds['created'][:10]} on {speeds['title']}: {speeds['rates']} ({speeds['software']}).",
-             "Time of one call and share of the limit; peers that are wrong are left out.", ""]  # fmt: skip
+             "Time of one call and share of the limit; the fastest in bold, wrong peers apart.", ""]  # fmt: skip
     for table in speeds["tables"]:
         lines += [f"**{table['op']}**", "", "| direction, dtype, size | limit | " + " | ".join(table["columns"]) + " |",
                   "|---|---|" + "---|" * len(table["columns"])]  # fmt: skip
@@ -117,7 +117,9 @@ def markdown_of(timings: dict[str, Any]) -> str:
             cells = " | ".join(_text(cell) for cell in row["cells"])
             lines.append(f"| {', '.join(row['work'])} | {row['limit']} ({row['bound_by']}) | {cells} |")
         lines.append("")
-    lines += [f"- {count} x {reason}" for reason, count in speeds["untimed"]]
+    wrong = {f"- wrong: {peer['name']} ({peer['layout']}), {peer['work']}, {peer['held']} its bound": None
+             for peer in speeds["peers"] if peer["state"] == "fail"}  # fmt: skip
+    lines += [*wrong, *(f"- {count} x {reason}" for reason, count in speeds["untimed"])]
     return "\n".join([*lines, *(f"- **{problem}**" for problem in speeds["problems"])]).rstrip() + "\n"
 
 

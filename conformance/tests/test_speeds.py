@@ -84,6 +84,7 @@ def test_the_markdown_holds_every_line_of_the_tables_with_the_fastest_in_bold():
     assert line == ("| forward, float32, B1-T1024-D64 | 500 us (copy) | 20 ms, 2.5\u00a0% | **600 us, 83.3\u00a0%** | "
                     "2 ms, 25\u00a0% (right) | 700 us, 71.4\u00a0% (time first) |")  # fmt: skip
     assert "- **suspicious: too fast**" in text
+    assert "- wrong: wrong (BTD), linear_recurrence forward B1-T1024-D64 float32, ∞\u00a0× its bound" in text
 
 
 # ---- the page --------------------------------------------------------------------------
