@@ -1,12 +1,9 @@
-"""What is timed: every op in every implementation, both directions, at sizes that suit the device."""
+"""What is a case: one number to find, and how it is named."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from mmrec.conformance.ops import Op, all_ops
 
-IMPLEMENTATIONS = {"torch": "torch", "triton": "torch", "jax": "jax"}  # the framework whose arrays each one takes
-BASELINE = "torch"  # the first of its group, so that the others can be compared with it
 DIRECTIONS = ("forward", "forward+backward")
 
 
@@ -36,51 +33,29 @@ class Case:
     direction: str
     lengths: Lengths
     dtype: str
+    regime: str = ""  # of the inputs, where the time may depend on them: a name of plans.REGIMES
+    layout: str = "BTD"  # of sequences in memory, the last axis contiguous; ours is BTD
     peer: bool = False  # not ours: timed beside ours, not judged
+    scaling: bool = False  # a point of the report's scaling figure, not a line of the table
+
+    @property
+    def size(self) -> str:
+        """Lengths, and the regime where there is one: what thresholds name."""
+        return f"{self.lengths} {self.regime}".strip()
 
     @property
     def group(self) -> str:
         """What is compared with each other: all implementations of the same work."""
-        return f"{self.op} {self.direction} {self.lengths} {self.dtype}"
+        return f"{self.op} {self.direction} {self.size} {self.dtype}"
 
     @property
     def row(self) -> Op:
         return all_ops()[self.op]
 
     def __str__(self) -> str:
-        return f"{self.op}-{self.implementation}-{self.direction}-{self.lengths}-{self.dtype}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The sizes for one kind of device. Each entry is lengths and the dtypes timed at them."""
-
-    scans: tuple[tuple[Lengths, tuple[str, ...]], ...]  # one state a channel: bound by memory
-    recurrences: tuple[tuple[Lengths, tuple[str, ...]], ...]  # a matrix product a step: bound by the number of steps
-    gates: tuple[tuple[Lengths, tuple[str, ...]], ...]  # matrix products over all steps at once
-
-    def of(self, op: Op) -> tuple[tuple[Lengths, tuple[str, ...]], ...]:
-        if not has_weights(op):
-            return self.scans
-        return self.recurrences if op.carry else self.gates
-
-
-PLANS = {
-    "cpu": Plan(
-        scans=((Lengths(2, 1024, 512), ("float32",)),),
-        recurrences=((Lengths(4, 64, 64), ("float32",)),),
-        gates=((Lengths(4, 256, 256, 64), ("float32",)),),
-    ),
-    "cuda": Plan(
-        scans=(
-            (Lengths(1, 32768, 4096), ("float32", "bfloat16")),
-            (Lengths(8, 32768, 1024), ("float32",)),
-            (Lengths(16, 4096, 2048), ("float32",)),
-        ),
-        recurrences=((Lengths(8, 512, 128), ("float32", "bfloat16")),),
-        gates=((Lengths(8, 4096, 1024, 256), ("float32", "bfloat16")),),
-    ),
-}
+        parts = [self.op, self.implementation, *([self.layout] if self.peer else []), self.direction,
+                 str(self.lengths), *([self.regime] if self.regime else []), self.dtype]  # fmt: skip
+        return "-".join(["scaling", *parts] if self.scaling else parts)
 
 
 def has_weights(op: Op) -> bool:
@@ -90,16 +65,3 @@ def has_weights(op: Op) -> bool:
 
 def is_weight(letters: str) -> bool:
     return len(letters) == 2 and not set(letters) & {"B", "T"}
-
-
-def cases_of(op: Op, kind: str) -> Iterator[Case]:
-    """Ours, the baseline first in each group."""
-    for lengths, dtypes in PLANS[kind].of(op):
-        for dtype in dtypes:
-            for direction in DIRECTIONS:
-                for implementation in sorted(IMPLEMENTATIONS, key=lambda name: name != BASELINE):
-                    yield Case(op.name, implementation, IMPLEMENTATIONS[implementation], direction, lengths, dtype)
-
-
-def all_cases(kind: str) -> list[Case]:
-    return [case for op in all_ops().values() for case in cases_of(op, kind)]

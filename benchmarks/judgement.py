@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from mmrec.conformance import result
+from mmrec.benchmarks.device import Device
+from mmrec.benchmarks.implementations import implementations
+from mmrec.conformance import plugin, result
 
 Judged = tuple[str, str, str]  # subject, op, dtype
 PASSED = ""
@@ -68,6 +70,15 @@ def judgement(wanted: Iterable[Judged], path: Path | None, devices: Collection[s
     return Judgement(found, sources)
 
 
+def names_of(device: Device, wanted: Iterable[Judged]) -> set[str]:
+    """What the frameworks call this device, which is what the result file calls it."""
+    if "jax" not in {implementations()[subject].framework for subject, _, _ in wanted}:
+        return {device.name}
+    import jax
+
+    return {device.name, jax.devices()[0].device_kind}
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return result.read(path)
@@ -82,10 +93,11 @@ def judge_quickly(wanted: Iterable[Judged]) -> dict[str, Any]:
         chosen += [f"--mmrec-{option}={name}" for name in names]
     modules, expression = CHECKS
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pytest", "-q", "--pyargs", *(f"mmrec.conformance.{name}" for name in modules),
-                   "-k", expression, "--mmrec-profile=quick", f"--mmrec-result={folder}", *chosen,
+        command = [sys.executable, "-m", "pytest", *plugin.arguments(), "-q",
+                   "--pyargs", *(f"mmrec.conformance.{name}" for name in modules), "-k", expression,
+                   "--mmrec-profile=quick", f"--mmrec-result={folder}", *chosen,
                    "-n", str(min(4, os.cpu_count() or 1)), "--dist=loadgroup"]  # fmt: skip
-        ran = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+        ran = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
         path = Path(folder, "result.json")
         if not path.is_file():
             said = (ran.stdout + ran.stderr)[-2000:]
@@ -93,6 +105,7 @@ def judge_quickly(wanted: Iterable[Judged]) -> dict[str, Any]:
         return result.read(path)
 
 
-def _environment() -> dict[str, str]:
-    """This process's, without what belongs to the pytest run around it."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "BENCHMARK_"))}
+def environment() -> dict[str, str]:
+    """This process's for a child, without what belongs to the pytest run around it."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "BENCHMARK_"))}
+    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **ours}  # JAX would take three quarters of the GPU

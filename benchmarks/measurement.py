@@ -1,35 +1,64 @@
 """How often is a case called, and what is said about its time?"""
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from typing import Any
 
-from mmrec.benchmarks.cases import BASELINE, Case
+from mmrec.benchmarks.cases import Case, has_weights
+from mmrec.benchmarks.clocks import clock_of
 from mmrec.benchmarks.device import Device
+from mmrec.benchmarks.implementations import BASELINE
 from mmrec.benchmarks.roofs import roof
+from mmrec.benchmarks.work import Source, prepare
 
 # Seconds a round and a case may take, by kind of device. Rounds of several calls keep a GPU's queue full.
 ROUND_SECONDS = {"cpu": 0.01, "cuda": 0.02}
-CASE_SECONDS = {"cpu": 0.8, "cuda": 0.6}
+CASE_SECONDS = {"cpu": 0.8, "cuda": 0.2}
+LONGEST_CALL = {"cpu": 20.0, "cuda": 2.0}  # what would take longer is not called at all
 FEWEST_ROUNDS, MOST_ROUNDS, MOST_CALLS = 3, 30, 500
+LONG_LOOP = 4096  # steps, from which on a few of them are timed first
+PROBED = 64  # the part of the steps that is
 
 Row = dict[str, Any]
 
 
 def effort(work: Callable[[], Any], clock: Callable[[], float], kind: str) -> dict[str, int]:
     """How often to call it, from how long it takes once it is compiled and warm: benchmark.pedantic's arguments."""
+    work()  # compiles
+    seconds = _seconds(work, clock)
+    if seconds < CASE_SECONDS[kind]:
+        seconds = _seconds(work, clock)
+    calls = int(min(MOST_CALLS, max(1, ROUND_SECONDS[kind] / seconds)))
+    fewest = FEWEST_ROUNDS if seconds < CASE_SECONDS[kind] else 1
+    rounds = int(min(MOST_ROUNDS, max(fewest, CASE_SECONDS[kind] / (calls * seconds))))
+    return {"rounds": rounds, "iterations": calls, "warmup_rounds": 1 if seconds < CASE_SECONDS[kind] else 0}
+
+
+def too_slow(case: Case, source: Source, device: Device) -> str:
+    """Why a long loop is not even tried, or "": from the time of a few of its steps, which all cost the same."""
+    if case.lengths.T < LONG_LOOP or not (has_weights(case.row) and case.row.carry):
+        return ""
+    few = replace(case, lengths=replace(case.lengths, T=case.lengths.T // PROBED))
+    work, clock = prepare(source, few, device), clock_of(case.framework, device.kind)
     work()
-    work()
+    estimate = PROBED * min(_seconds(work, clock) for _ in range(2))
+    if estimate <= LONGEST_CALL[device.kind]:
+        return ""
+    return (f"not timed: {case.implementation}, {case.group} would take about {estimate:.2g} s, {PROBED} times its "
+            f"{few.lengths.T} first steps; a call may take {LONGEST_CALL[device.kind]:g} s")  # fmt: skip
+
+
+def _seconds(work: Callable[[], Any], clock: Callable[[], float]) -> float:
     begin = clock()
     work()
-    seconds = max(clock() - begin, 1e-6)
-    calls = int(min(MOST_CALLS, max(1, ROUND_SECONDS[kind] / seconds)))
-    rounds = int(min(MOST_ROUNDS, max(FEWEST_ROUNDS, CASE_SECONDS[kind] / (calls * seconds))))
-    return {"rounds": rounds, "iterations": calls, "warmup_rounds": 1}
+    return max(clock() - begin, 1e-6)
 
 
 def described(case: Case) -> Row:
     return {"op": case.op, "implementation": case.implementation, "direction": case.direction,
-            "shape": str(case.lengths), "dtype": case.dtype, "peer": case.peer}  # fmt: skip
+            "shape": str(case.lengths), "lengths": asdict(case.lengths), "regime": case.regime, "size": case.size,
+            "dtype": case.dtype, "layout": case.layout, "peer": case.peer, "scaling": case.scaling,
+            "group": case.group}  # fmt: skip
 
 
 def baseline_of(case: Case, rows: Iterable[Row]) -> float | None:
@@ -39,11 +68,10 @@ def baseline_of(case: Case, rows: Iterable[Row]) -> float | None:
 
 
 def row_of(case: Case, device: Device, seconds: float, baseline: float | None) -> Row:
-    """Everything a reader of the number needs; saved as pytest-benchmark's extra_info."""
+    """Everything a reader of the number needs; saved as pytest-benchmark's extra_info and in the timings file."""
     limit = roof(case, device)
     return {
         **described(case),
-        "group": case.group,
         "device": device.title,
         "seconds": seconds,
         "bytes": limit.bytes,

@@ -1,77 +1,104 @@
-"""What others offer for the same work, timed in the same run: a measure of what a user gains.
+"""Which functions of other libraries are timed beside ours? A measure of what a user gains, each in its own layout.
 
-A peer is not judged (torch.cumprod's gradient divides by the factors, and none of them floors a decay), and it is
-timed in float32 only, because several accumulate in the storage dtype. Its function takes the op's arguments.
+A peer is an extra: one that is not installed, raises or runs out of memory is a line that says so. None is judged
+clause by clause; each is held once against the bound of its op on a small case (peer_check.py), because a fast wrong
+kernel is no bar.
+
+Left out: accelerated_scan.warp, which ends the process with an illegal memory access (seen on an H200, after wrong
+results in float32 and bfloat16), and the gradient of torch's associative_scan, which is 0 for the decays of a pair.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
-from mmrec.benchmarks.cases import DIRECTIONS, PLANS, Case
+from mmrec.benchmarks import peer_functions as functions
+from mmrec.benchmarks.cases import DIRECTIONS, Case, Lengths
+from mmrec.benchmarks.cuda_graph import gated_loop
+from mmrec.benchmarks.plans import PLANS
 from mmrec.conformance.ops import all_ops
 
 
 @dataclass(frozen=True)
 class Peer:
-    """One way to compute an op with what a framework ships."""
+    """One way to compute an op with what a library ships."""
 
     name: str
     op: str
-    framework: str
-    function: Callable[..., Any]
+    function: Callable[..., Any]  # of what ``adapt`` makes of the op's arguments, and ``dim``, the axis of time
+    framework: str = "torch"
+    layout: str = "BTD"
     directions: tuple[str, ...] = DIRECTIONS
+    adapt: Callable[..., tuple[Any, ...]] = functions.without_initial
+    starts_from: float | None = 0.0  # its fixed initial state or value; None where it takes the op's
+    declares: Mapping[str, str] = field(default_factory=dict, hash=False)
+    needs: str = ""  # the module that must be installed
+    kinds: tuple[str, ...] = ("cpu", "cuda")
+    most_sizes: int = 99  # of its op's plan, from the first: compiling takes seconds for every one
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        return partial(self.function, dim=self.layout.index("T"))
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The op's arguments that it is given."""
+        op = all_ops()[self.op]
+        return tuple(name for name in op.arguments if self.starts_from is None or name != op.carry)
+
+    def missing_here(self) -> str:
+        """Why it cannot be timed, or ""."""
+        for package in (self.framework, self.needs.partition(".")[0]):
+            if package and find_spec(package) is None:
+                return f"{package} is not installed"
+        return ""
 
 
-def torch_cumprod(gamma: Any, initial: Any) -> Any:
-    import torch
-
-    return initial[:, None] * torch.cumprod(gamma, dim=1)
-
-
-def torch_cumsum(log_gamma: Any, initial: Any) -> Any:
-    import torch
-
-    return initial[:, None] + torch.cumsum(log_gamma, dim=1)
-
-
-def torch_loop(a: Any, b: Any, h0: Any) -> Any:
-    """The recurrence as it is first written: one step a turn."""
-    import torch
-
-    h, states = h0, []
-    for a_t, b_t in zip(a.unbind(1), b.unbind(1), strict=True):
-        h = torch.addcmul(b_t, a_t, h)
-        states.append(h)
-    return torch.stack(states, dim=1)
-
-
-def jax_associative_scan(a: Any, b: Any, h0: Any) -> Any:
-    """jax.lax.associative_scan over pairs, differentiated by JAX itself."""
-    import jax
-
-    def then(first: Any, second: Any) -> Any:
-        return second[0] * first[0], second[0] * first[1] + second[1]
-
-    factors, states = jax.lax.associative_scan(then, (a, b), axis=1)
-    return states + factors * h0[:, None]
-
+LAYOUTS = ("BTD", "BDT")
+PRODUCT: Any = {"op": "decay_product_exact", "starts_from": 1.0}
+LOG_PRODUCT: Any = {"op": "decay_product", "starts_from": 1.0, "declares": {"class": "log"}}  # has a bound of its own
+LINEAR: Any = {"op": "linear_recurrence"}
+COMPILED: Any = {"directions": ("forward",), "kinds": ("cuda",), "most_sizes": 1}
+HGRN: Any = {**LINEAR, "adapt": functions.log_gates, "needs": "fla", "kinds": ("cuda",), "most_sizes": 2}
 
 PEERS = (
-    Peer("torch.cumprod", "decay_product_exact", "torch", torch_cumprod),
-    Peer("torch.cumsum", "log_decay_product", "torch", torch_cumsum),
-    Peer("torch loop", "linear_recurrence", "torch", torch_loop, ("forward",)),
-    Peer("jax.lax.associative_scan", "linear_recurrence", "jax", jax_associative_scan),
-)
+    *(Peer("torch.cumprod", function=functions.torch_cumprod, layout=one, most_sizes=2, **PRODUCT)
+      for one in LAYOUTS),
+    *(Peer("torch.cumsum", "log_decay_product", functions.torch_cumsum, layout=one, most_sizes=2) for one in LAYOUTS),
+    *(Peer("torch exp(cumsum(log))", function=functions.torch_log_product, layout=one, most_sizes=2, **LOG_PRODUCT)
+      for one in LAYOUTS),
+    Peer("torch.compile exp(cumsum(log))", function=functions.torch_log_product_compiled, layout="BDT",
+         **LOG_PRODUCT, **COMPILED),
+    Peer("torch associative_scan", function=functions.torch_scan_product, layout="BDT", **PRODUCT, **COMPILED),
+    *(Peer("torch associative_scan", function=functions.torch_scan, layout=one, **LINEAR, **COMPILED) for one in LAYOUTS),
+    Peer("torch loop", function=functions.torch_loop, directions=("forward",), most_sizes=1, **LINEAR),
+    Peer("fla chunk_hgrn", function=functions.fla_chunk, **HGRN),
+    Peer("fla fused_recurrent_hgrn", function=functions.fla_recurrent, **HGRN),
+    Peer("accelerated_scan.scalar", function=functions.accelerated_scan, layout="BDT", needs="accelerated_scan",
+         kinds=("cuda",), **LINEAR),
+    Peer("torch loop in a CUDA graph", "gated_recurrence", gated_loop, directions=("forward",), starts_from=None,
+         adapt=functions.as_given, kinds=("cuda",), most_sizes=1),
+    Peer("jax.lax.associative_scan", function=functions.jax_scan_product, framework="jax", most_sizes=1, **PRODUCT),
+    Peer("jax.lax.associative_scan", function=functions.jax_scan, framework="jax", most_sizes=1, **LINEAR),
+    Peer("jax exp(cumsum(log))", function=functions.jax_log_product, framework="jax", most_sizes=1, **LOG_PRODUCT),
+)  # fmt: skip
 
 
 def peer_cases(kind: str) -> Iterator[Case]:
-    """The peers at their op's float32 sizes."""
+    """Every peer that runs on that kind of device, at its op's sizes and dtypes."""
     for peer in PEERS:
-        for lengths, dtypes in PLANS[kind].of(all_ops()[peer.op]):
-            for direction in peer.directions if "float32" in dtypes else ():
-                yield Case(peer.op, peer.name, peer.framework, direction, lengths, "float32", peer=True)
+        for size in PLANS[kind].of(all_ops()[peer.op])[: peer.most_sizes] if kind in peer.kinds else ():
+            for dtype in size.dtypes:
+                for regime in size.regimes:
+                    for direction in peer.directions:
+                        yield case_of(peer, direction, size.lengths, dtype, regime)
 
 
-def peer(name: str) -> Peer:
-    return next(peer for peer in PEERS if peer.name == name)
+def case_of(peer: Peer, direction: str, lengths: Lengths, dtype: str, regime: str = "") -> Case:
+    return Case(peer.op, peer.name, peer.framework, direction, lengths, dtype, regime, peer.layout, peer=True)
+
+
+def peer_of(case: Case) -> Peer:
+    return next(p for p in PEERS if (p.name, p.op, p.layout) == (case.implementation, case.op, case.layout))

@@ -5,9 +5,11 @@ The numbers follow from the op's row alone (its arguments and their shapes), so 
     forward   read every argument, write the result
     backward  read every argument and g, write the gradient of every argument
     products  every weight matrix meets every step once forward, and twice backward (for its input and for itself)
+    the rest  every number of a sequence takes part in one operation forward, and in two more backward
 
 For N numbers in [B,T,D], that is 2N forward and 3N backward for a decay product, 3N and 5N for a linear recurrence.
-A backward that reads the saved result instead of recomputing it moves N more; nobody has to.
+A backward that reads the saved result instead of recomputing it moves N more; nobody has to. What is no matrix
+product never decides a roof; it places a scan in the picture of operations per byte.
 """
 
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ class Roof:
     bytes: int
     operations: int
     copy_seconds: float  # to move the bytes at the device's copy rate
-    product_seconds: float  # to do the matrix products at the device's float32 rate
+    product_seconds: float  # to do the operations at the rate of a matrix product in the case's dtype
     beyond_cache: bool
 
     @property
@@ -48,13 +50,16 @@ def bytes_moved(case: Case) -> int:
 
 
 def operations(case: Case) -> int:
-    """Multiplications and additions in one call's matrix products; everything else is hidden behind the bytes."""
-    weights = [letters for letters in case.row.arguments.values() if is_weight(letters)]
-    forward = sum(2 * prod(case.lengths.shape("BT")) * prod(case.lengths.shape(letters)) for letters in weights)
+    """Multiplications and additions of one call: those of its matrix products, and one for every number of a sequence."""
+    arguments = case.row.arguments.values()
+    weights = [letters for letters in arguments if is_weight(letters)]
+    products = sum(2 * prod(case.lengths.shape("BT")) * prod(case.lengths.shape(letters)) for letters in weights)
+    elementwise = sum(prod(case.lengths.shape(letters)) for letters in arguments if letters == "BTD")
+    forward = products + elementwise
     return forward if case.direction == "forward" else 3 * forward
 
 
 def roof(case: Case, device: Device) -> Roof:
     moved, done = bytes_moved(case), operations(case)
-    return Roof(moved, done, moved / device.copy_rate, done / device.product_rate,
+    return Roof(moved, done, moved / device.copy_rate, done / device.product_rates[case.dtype],
                 moved > BEYOND_CACHE * device.cache_bytes)  # fmt: skip

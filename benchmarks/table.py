@@ -1,45 +1,73 @@
 """The table at the end of a run."""
 
 from collections.abc import Iterable
-from typing import Any
+from itertools import groupby
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mmrec.benchmarks.cases import BASELINE
 from mmrec.benchmarks.device import Device
+from mmrec.benchmarks.implementations import BASELINE
+from mmrec.benchmarks.measurement import Row
+from mmrec.benchmarks.run import Run
+from mmrec.conformance.report.wording import duration, used
 
 WIDTH = 120  # where the output is no terminal
 EXPLANATION = f"""\
 time     of one call, in the best round
-share    the least time its bytes (copy) or its matrix products (product) take at the device's own rates,
+share    the least time its bytes (copy) or its operations (product) take at the device's own rates,
          over the time taken; what fits into the cache may exceed 100 % of the copy rate
 / {BASELINE}  time over {BASELINE}'s"""
 
 
-def print_table(rows: Iterable[dict[str, Any]], device: Device, console: Console) -> None:
-    """One line a case under the work it does, in the order of the run."""
-    console.print(f"{device.title}: copies {device.copy_rate / 1e9:.4g} GB/s, multiplies float32 matrices at "
-                  f"{device.product_rate / 1e12:.3g} TFLOP/s", style="bold", highlight=False)  # fmt: skip
+def print_run(run: Run, thresholds_checked: bool, path: Path) -> None:
+    """The table, what was not timed, and what is wrong."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print()
+    if run.rows and run.device:
+        print_table(run.rows, run.device, console)
+        console.print(f"times   {path}")
+    for reason in dict.fromkeys(row["reason"] for row in run.untimed):
+        count = sum(row["reason"] == reason for row in run.untimed)
+        console.print(f"{count} x {reason}", style="dim", soft_wrap=True, highlight=False)
+    for problem in run.problems:
+        console.print(problem, style="bold red", soft_wrap=True, highlight=False)
+    if thresholds_checked:
+        kept = f"{len(run.problems)} not kept" if run.problems else "all kept"
+        console.print(f"thresholds: {kept}", style="bold")
+
+
+def print_table(rows: Iterable[Row], device: Device, console: Console) -> None:
+    """One line a case under the work it does; the points of the scaling figure are in the report only."""
+    rates = ", ".join(f"{dtype} at {rate / 1e12:.3g} TFLOP/s" for dtype, rate in device.product_rates.items())
+    console.print(f"{device.title}: copies {device.copy_rate / 1e9:.4g} GB/s, multiplies matrices of {rates}",
+                  style="bold", highlight=False)  # fmt: skip
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("op, direction, shape, dtype", no_wrap=True)
-    for heading in ("time", "share", "of", f"/ {BASELINE}"):
-        table.add_column(heading, justify="left" if heading == "of" else "right", no_wrap=True)
-    group = None
-    for row in rows:
-        if row["group"] != group:
-            group = row["group"]
-            table.add_row(Text(group, style="bold"))
-        name = f"  {row['implementation']}{' (peer)' if row['peer'] else ''}"
-        limit = row["bound_by"] + ("" if row["beyond_cache"] or row["bound_by"] != "copy" else " (in cache)")
-        ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}"
-        table.add_row(name, duration(row["seconds"]), f"{100 * row['share']:.3g} %", limit, ratio)
+    for heading in ("time", "share", "of", f"/ {BASELINE}", ""):
+        table.add_column(heading, justify="left" if heading in ("of", "") else "right", no_wrap=True)
+    for group, some in by_group(rows):
+        table.add_row(Text(group, style="bold"))
+        for row in some:
+            table.add_row(*_cells(row))
     console.print(table)
     console.print(EXPLANATION, style="dim", highlight=False)
 
 
-def duration(seconds: float) -> str:
-    """Three digits and a unit."""
-    unit, scale = ("s", 1.0) if seconds >= 1 else ("ms", 1e-3) if seconds >= 1e-3 else ("us", 1e-6)
-    return f"{seconds / scale:.3g} {unit}"
+def by_group(rows: Iterable[Row]) -> Iterable[tuple[str, Iterable[Row]]]:
+    """Rows of the same work beside each other, in the order of their first: frameworks are timed one after the other."""
+    shown = [row for row in rows if not row["scaling"]]
+    order = list(dict.fromkeys(row["group"] for row in shown))
+    return groupby(sorted(shown, key=lambda row: order.index(row["group"])), key=lambda row: row["group"])
+
+
+def _cells(row: Row) -> list[str | Text]:
+    name = f"  {row['implementation']}" + (f" ({row['layout']}, peer)" if row["peer"] else "")
+    limit = row["bound_by"] + ("" if row["beyond_cache"] or row["bound_by"] != "copy" else " (in cache)")
+    ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}"
+    wrong = Text(f"wrong: {used(row['budget'])} its bound", "bold red") if row["wrong"] else Text("")
+    return [name, duration(row["seconds"]), f"{100 * row['share']:.3g} %", limit, ratio, wrong]

@@ -3,26 +3,28 @@
 import pytest
 
 pytest.importorskip("pytest_benchmark", reason="not installed: pip install 'mmrec-conformance[benchmarks]'")
+pytest.importorskip("torch", reason="PyTorch measures the device and is the baseline; it is not installed")
 
-from mmrec.benchmarks.cases import all_cases
 from mmrec.benchmarks.clocks import clock_of
-from mmrec.benchmarks.device import device_kind
+from mmrec.benchmarks.device import device_kind, settle
 from mmrec.benchmarks.peers import peer_cases
+from mmrec.benchmarks.plans import in_order, plan_cases, scaling_cases
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # those of ours are errors where they are judged; here others run too
 
 
-def parameters():
-    """Every case, peers among those they are compared with, each with its framework's clock."""
+def pytest_generate_tests(metafunc):
+    """Every case, each with its framework's clock."""
+    settle()
     kind = device_kind()
-    cases = [*all_cases(kind), *peer_cases(kind)]
-    groups = list(dict.fromkeys(case.group for case in cases))
-    cases.sort(key=lambda case: groups.index(case.group))  # stable: the baseline stays the first of its group
+    scaling = scaling_cases(kind) if getattr(metafunc.config.option, "mmrec_scaling", False) else ()
+    cases = in_order([*plan_cases(kind), *scaling, *peer_cases(kind)])
 
     def mark(case):
         return pytest.mark.benchmark(group=case.group, timer=clock_of(case.framework, kind))
 
-    return [pytest.param(case, id=str(case), marks=mark(case)) for case in cases]
+    metafunc.parametrize("case", [pytest.param(case, id=str(case), marks=mark(case)) for case in cases])
 
 
-@pytest.mark.parametrize("case", parameters())
 def test_speed(work, timed, benchmark):
     timed(benchmark, work)

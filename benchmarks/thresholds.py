@@ -1,43 +1,57 @@
 """Is every implementation as fast as it was, and none faster than the device can be?
 
 A threshold is a ratio of two times measured in the same run, so it can be checked on any machine of its kind:
-`share_at_least` is the roof's time over the op's, `ratio_at_most` is the op's time over the baseline's.
+`share_at_least` is the roof's time over the op's, `ratio_at_most` is the op's time over the baseline's. Its name is
+"op direction implementation", which holds at every size, or that with a size, which holds there instead.
 
-    python -m mmrec.benchmarks.thresholds [--slack FACTOR] RUN.json ...
+    python -m mmrec.benchmarks.thresholds results/benchmarks.json ... [--slack FACTOR] [--write]
 
-prints thresholds from saved runs (--benchmark-json): the worst value of all of them, and a factor of slack.
+makes the file's sections from the times of one or more runs (proposal.py).
 """
 
-import argparse
-import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).with_name("thresholds.toml")
-IMPOSSIBLE_SHARE = 1.15  # of the copy rate; the rate itself is measured to within a few percent
+# Both rates are measured to within a few percent; a product may be faster in another library than in PyTorch.
+IMPOSSIBLE_SHARE = {"copy": 1.15, "product": 1.5}
 LIMITS = ("share_at_least", "ratio_at_most")
-NOTES = ("measured", "machine", "slack")
+NOTES = ("measured", "machine")
 
-Row = dict[str, Any]  # a case's extra_info, with "seconds"
+Row = dict[str, Any]  # of the timings file
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """What one implementation of one op must reach in one direction and dtype, at every size of the plan."""
+    """What one implementation of one op must reach in one direction and dtype."""
 
     share_at_least: float | None = None
     ratio_at_most: float | None = None
+
+
+Table = Mapping[str, Threshold]  # by name, of one dtype
 
 
 def key_of(row: Row) -> str:
     return f"{row['op']} {row['direction']} {row['implementation']}"
 
 
+def described(row: Row) -> str:
+    return f"{key_of(row)} {row['size']} {row['dtype']}"
+
+
+def threshold_of(row: Row, tables: Mapping[str, Table]) -> Threshold | None:
+    """The one that speaks of the row's size, else of its shape in every regime, else of all sizes."""
+    table, key = tables.get(row["dtype"], {}), key_of(row)
+    names = (f"{key} {row['size']}", f"{key} {row['shape']}", key)
+    return next((table[name] for name in names if name in table), None)
+
+
 def read(path: Path = FILE) -> dict[str, dict[str, dict[str, Threshold]]]:
-    """Thresholds by kind of device, dtype, and "op direction implementation"; ValueError says what is wrong."""
+    """Thresholds by kind of device, dtype, and name; ValueError says what is wrong with the file."""
     try:
         document = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
@@ -60,11 +74,11 @@ def _threshold(path: Path, section: str, name: str, entry: Any) -> Threshold:
     return Threshold(**entry)
 
 
-def misses(rows: Iterable[Row], untimed: Iterable[Row], thresholds: dict[str, dict[str, Threshold]]) -> list[str]:
+def misses(rows: Iterable[Row], untimed: Iterable[Row], tables: Mapping[str, Table]) -> list[str]:
     """What falls short, one line each; what has a threshold and could not be timed falls short too."""
     found = []
     for row in rows:
-        threshold = thresholds.get(row["dtype"], {}).get(key_of(row))
+        threshold = None if row["scaling"] else threshold_of(row, tables)
         if threshold is None:
             continue
         least, most = threshold.share_at_least, threshold.ratio_at_most
@@ -75,44 +89,26 @@ def misses(rows: Iterable[Row], untimed: Iterable[Row], thresholds: dict[str, di
         elif most is not None and not row["ratio"] <= most:
             found.append(f"{described(row)}: {row['ratio']:.3g} times the baseline's time, at most {most:g} expected")
     for row in untimed:
-        if key_of(row) in thresholds.get(row["dtype"], {}):
+        if not row["scaling"] and threshold_of(row, tables) is not None:
             found.append(f"{described(row)}: {row['reason']}")
     return found
 
 
 def suspicious(rows: Iterable[Row]) -> list[str]:
-    """What is faster than memory can be: the measurement is wrong, or the op did not do its work."""
-    return [
-        f"{described(row)}: {row['bytes'] / 1e6:.4g} MB in {row['seconds'] * 1e3:.4g} ms, {row['copy_share']:.3g} of "
-        "what this device copies in that time; no op moves its bytes faster than a copy does"
-        for row in rows
-        if row["beyond_cache"] and not row["copy_share"] <= IMPOSSIBLE_SHARE
-    ]
-
-
-def described(row: Row) -> str:
-    return f"{key_of(row)} {row['shape']} {row['dtype']}"
-
-
-def proposed(rows: Iterable[Row], slack: float = 2.0) -> list[str]:
-    """The lines of a dtype's table: the worst share and ratio of every implementation, with slack on both."""
-    worst: dict[str, tuple[float, float]] = {}
+    """What is faster than the device can be: the measurement is wrong, or the op did not do its work."""
+    found = []
     for row in rows:
-        if not row["peer"]:
-            share, ratio = worst.get(key_of(row), (float("inf"), 0.0))
-            worst[key_of(row)] = min(share, row["share"]), max(ratio, row["ratio"] or 0.0)
-    return [
-        f'"{name}" = {{ share_at_least = {share / slack:.1g}'
-        + (f", ratio_at_most = {ratio * slack:.2g} }}" if ratio else " }")
-        for name, (share, ratio) in worst.items()
-    ]
+        took = f"in {row['seconds'] * 1e3:.4g} ms"
+        if row["beyond_cache"] and not row["copy_share"] <= IMPOSSIBLE_SHARE["copy"]:
+            found.append(f"{described(row)}: {row['bytes'] / 1e6:.4g} MB {took}, {row['copy_share']:.3g} of what this "
+                         "device copies in that time; no op moves its bytes faster than a copy does")  # fmt: skip
+        elif row["bound_by"] == "product" and not row["share"] <= IMPOSSIBLE_SHARE["product"]:
+            found.append(f"{described(row)}: {row['operations'] / 1e9:.4g} G operations {took}, {row['share']:.3g} of "
+                         "what this device does in that time in one large matrix product")  # fmt: skip
+    return found
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Propose thresholds from saved runs.")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN.json")
-    parser.add_argument("--slack", type=float, default=2.0, help="factor on both numbers (default: 2)")
-    given = parser.parse_args()
-    saved = [benchmark["extra_info"] for run in given.runs for benchmark in json.loads(run.read_text())["benchmarks"]]
-    for dtype in sorted({row["dtype"] for row in saved}):
-        print(f"\n[{dtype}]", *proposed((row for row in saved if row["dtype"] == dtype), given.slack), sep="\n")
+    from mmrec.benchmarks.proposal import main
+
+    main()

@@ -58,6 +58,7 @@ def verify(
     """Judge subjects; exit 0 when all conform, 1 when one does not, 2 when the call is wrong."""
     import pytest
 
+    from mmrec.conformance import plugin
     from mmrec.conformance.cases import Case
     from mmrec.conformance.ops import all_ops
     from mmrec.conformance.subjects import SubjectError
@@ -78,10 +79,10 @@ def verify(
     except (SubjectError, ValueError) as error:
         raise refuse(str(error)) from None
     tests = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
-    arguments = ["--pyargs", *(f"mmrec.conformance.{test}" for test in tests), "-q", "--no-header", "--import-mode=importlib",
-                 "-p", "no:cacheprovider", "-p", "no:benchmark", "--disable-warnings", "-r", "",
-                 f"--mmrec-profile={profile}", f"--mmrec-seed={seed}", f"--mmrec-result={out}",
-                 f"--mmrec-time-limit={time_limit:g}"]  # fmt: skip
+    arguments = [*plugin.arguments(), "--pyargs", *(f"mmrec.conformance.{test}" for test in tests),
+                 "-q", "--no-header", "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:benchmark",
+                 "--disable-warnings", "-r", "", f"--mmrec-profile={profile}", f"--mmrec-seed={seed}",
+                 f"--mmrec-result={out}", f"--mmrec-time-limit={time_limit:g}"]  # fmt: skip
     arguments += [f"--mmrec-subject={given}" for given in subject]
     arguments += [f"--mmrec-op={name}" for name in op or all_ops() if op or name in implemented]
     arguments += [f"--mmrec-dtype={name}" for name in dtype or []]
@@ -116,15 +117,24 @@ def calibrate(
 @app.command()
 def report(
     result: Annotated[Path, typer.Argument(help="a result.json")] = RESULT,
+    benchmarks: Annotated[
+        Path | None, typer.Option(help="times to show beside it; by default the benchmarks.json beside it, if any")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="where the page goes; beside the result by default")] = None,
 ) -> None:
     """Draw the HTML report of a result file and print its table."""
+    from mmrec.conformance import timings
     from mmrec.conformance.report import write_report
     from mmrec.conformance.summary import print_conclusion, print_table
 
     document = load_result(result)
+    beside = result.with_name("benchmarks.json")
+    speeds = benchmarks or (beside if beside.is_file() else None)
     path = out or result.with_name("report.html")
-    write_report(document, path)
+    try:
+        write_report(document, path, timings.read(speeds) if speeds else None)
+    except ValueError as error:
+        raise refuse(str(error)) from None
     console = Console()
     print_table(document, console)
     print_conclusion(document, console)

@@ -10,7 +10,7 @@ import math
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def build(records: list[dict[str, Any]], *, profile: str, seed: int, seconds: fl
     ops = {name: op for name, op in all_ops().items() if name in {record["op"] for record in records}}
     return plain({
         "schema": SCHEMA_VERSION,
-        "suite": version("mmrec-conformance"),
+        "suite": suite_version(),
         "spec": spec.SPEC_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "profile": profile,
@@ -53,6 +53,14 @@ def build(records: list[dict[str, Any]], *, profile: str, seed: int, seconds: fl
         "records": [{key: value for key, value in record.items() if key != "about"} for record in records],
         "experiments": experiments,
     })  # fmt: skip
+
+
+def suite_version() -> str:
+    """The distribution's version; a tree that is run from a path has none."""
+    try:
+        return version("mmrec-conformance")
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def plain(value: Any) -> Any:

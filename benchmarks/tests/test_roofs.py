@@ -2,12 +2,14 @@
 
 import pytest
 
-from mmrec.benchmarks.cases import Case, Lengths, all_cases
+from mmrec.benchmarks.cases import Case, Lengths
 from mmrec.benchmarks.device import Device
 from mmrec.benchmarks.roofs import bytes_moved, operations, roof
 from mmrec.conformance.ops import all_ops
 
-DEVICE = Device("cpu", "cpu", "a test", cache_bytes=1000, copy_rate=1e9, product_rate=1e12)
+DEVICE = Device(
+    "cpu", "cpu", "a test", cache_bytes=1000, copy_rate=1e9, product_rates={"float32": 1e12, "bfloat16": 1e13}
+)
 
 
 def case(op, direction="forward", lengths=None, dtype="float32"):
@@ -38,9 +40,10 @@ def test_half_the_width_is_half_the_bytes():
 
 @pytest.mark.parametrize(
     ("op", "forward"),
-    [("decay_product", 0), ("gated_recurrence", 2 * 2000 * 100), ("decay_gate", 2 * 2000 * 4 * 50)],
-)
-def test_weights_are_multiplied_once_forward_and_twice_backward(op, forward):
+    [("decay_product", 2000 * 10), ("linear_recurrence", 2 * 2000 * 10),
+     ("gated_recurrence", 2 * 2000 * 100 + 2 * 2000 * 10), ("decay_gate", 2 * 2000 * 4 * 50 + 2 * 2000 * 10)],
+)  # fmt: skip
+def test_weights_meet_every_step_and_sequences_one_operation_once_forward_and_twice_backward(op, forward):
     assert operations(case(op)) == forward
     assert operations(case(op, "forward+backward")) == 3 * forward
 
@@ -53,13 +56,17 @@ def test_the_roof_is_the_slower_of_the_two():
     assert limit.beyond_cache
 
 
-@pytest.mark.parametrize("kind", ["cpu", "cuda"])
-def test_every_op_is_timed_on_every_kind_of_device_baseline_first(kind):
-    cases = all_cases(kind)
-    groups = {}
-    for one in cases:
-        groups.setdefault(one.group, []).append(one.implementation)
+def test_the_rate_of_products_is_the_one_of_the_case_s_dtype():
+    wide, narrow = (roof(case("decay_gate", dtype=dtype), DEVICE) for dtype in ("float32", "bfloat16"))
 
-    assert {one.op for one in cases} == set(all_ops())
-    assert all(group == ["torch", "triton", "jax"] for group in groups.values())
-    assert len({str(one) for one in cases}) == len(cases)
+    assert wide.product_seconds == pytest.approx(10 * narrow.product_seconds)
+
+
+def test_the_roof_of_a_long_recurrence_is_one_product_of_all_its_steps():
+    T, D = 32768, 4096
+    fast = Device("cuda", "gpu", "a test", 2**26, copy_rate=4.2e12, product_rates={"bfloat16": 7.9e14})
+
+    limit = roof(case("gated_recurrence", lengths=Lengths(1, T, D), dtype="bfloat16"), fast)
+
+    assert limit.bound_by == "product"
+    assert limit.seconds == pytest.approx(2 * T * D * D / 7.9e14, rel=1e-3)

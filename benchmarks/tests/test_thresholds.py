@@ -5,12 +5,15 @@ import itertools
 import pytest
 
 from mmrec.benchmarks import thresholds
-from mmrec.benchmarks.cases import DIRECTIONS, IMPLEMENTATIONS, PLANS
+from mmrec.benchmarks.cases import DIRECTIONS
+from mmrec.benchmarks.implementations import implementations
+from mmrec.benchmarks.plans import PLANS
 from mmrec.benchmarks.thresholds import Threshold
 from mmrec.conformance.ops import all_ops
 
 ROW = {
-    "op": "linear_recurrence", "direction": "forward", "implementation": "jax", "shape": "B1-T8-D4", "dtype": "float32",
+    "op": "linear_recurrence", "direction": "forward", "implementation": "jax", "shape": "B1-T8-D4",
+    "size": "B1-T8-D4", "dtype": "float32", "scaling": False, "peer": False, "bound_by": "copy", "operations": 1000,
     "seconds": 2e-3, "bytes": 8_000_000, "share": 0.5, "copy_share": 0.5, "ratio": 0.8, "beyond_cache": True,
 }  # fmt: skip
 
@@ -69,27 +72,48 @@ def test_as_fast_as_a_copy_is_not_suspicious_and_neither_is_the_cache():
     assert thresholds.suspicious([{**ROW, "copy_share": 1.1}, {**ROW, "copy_share": 9.0, "beyond_cache": False}]) == []
 
 
-def test_proposed_thresholds_leave_slack_under_the_worst_run():
-    rows = [
-        {**ROW, "peer": False},
-        {**ROW, "peer": False, "share": 0.4, "ratio": 0.7},
-        {**ROW, "peer": True, "share": 0.1},
-    ]
+def test_a_product_faster_than_a_product_is_suspicious_even_in_the_cache():
+    row = {**ROW, "bound_by": "product", "beyond_cache": False, "share": 1.6, "operations": 3 * 10**9}
 
-    assert thresholds.proposed(rows) == [
-        '"linear_recurrence forward jax" = { share_at_least = 0.2, ratio_at_most = 1.6 }'
-    ]
+    (line,) = thresholds.suspicious([row])
+
+    assert "3 G operations in 2 ms" in line
+    assert thresholds.suspicious([{**row, "share": 1.4}]) == []
+
+
+def test_a_threshold_of_a_size_holds_there_and_the_general_one_elsewhere():
+    key = "linear_recurrence forward jax"
+    tables = {"float32": {key: Threshold(share_at_least=0.9), f"{key} B1-T8-D4": Threshold(share_at_least=0.4)}}
+    elsewhere = {**ROW, "shape": "B2-T8-D4", "size": "B2-T8-D4"}
+
+    assert thresholds.misses([ROW], [], tables) == []
+    assert len(thresholds.misses([elsewhere], [], tables)) == 1
+
+
+def test_a_threshold_of_a_shape_holds_in_every_regime_without_one_of_its_own():
+    key = "linear_recurrence forward jax B1-T8-D4"
+    tables = {"float32": {key: Threshold(share_at_least=0.9), f"{key} decay0.9": Threshold(share_at_least=0.1)}}
+
+    assert thresholds.misses([{**ROW, "size": "B1-T8-D4 decay0.9"}], [], tables) == []
+    assert len(thresholds.misses([{**ROW, "size": "B1-T8-D4 decay0.05"}], [], tables)) == 1
+
+
+def test_points_of_scaling_have_no_threshold():
+    assert thresholds.misses([{**ROW, "scaling": True}], [], expected(share_at_least=0.9)) == []
 
 
 def test_the_file_speaks_of_cases_that_are_timed():
-    names = {" ".join(parts) for parts in itertools.product(all_ops(), DIRECTIONS, IMPLEMENTATIONS)}
+    names = {" ".join(parts) for parts in itertools.product(all_ops(), DIRECTIONS, implementations())}
 
     found = thresholds.read()
 
     assert set(found) == set(PLANS)
-    for tables in found.values():
+    for kind, tables in found.items():
+        sizes = {f" {size.lengths} {regime}".rstrip() for op in all_ops().values() for size in PLANS[kind].of(op)
+                 for regime in ("", *size.regimes)}  # fmt: skip
+        known = names | {name + size for name in names for size in sizes}
         for table in tables.values():
-            assert set(table) <= names
+            assert set(table) <= known
 
 
 @pytest.mark.parametrize(

@@ -102,3 +102,9 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def anchor(kind: str, name: str) -> str:
     """An id within the page, free of anything that HTML or a selector could misread."""
     return f"{kind}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}"
+
+
+def duration(seconds: float) -> str:
+    """Three digits and a unit."""
+    unit, scale = ("s", 1.0) if seconds >= 1 else ("ms", 1e-3) if seconds >= 1e-3 else ("us", 1e-6)
+    return f"{seconds / scale:.3g} {unit}"

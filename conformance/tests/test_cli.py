@@ -1,11 +1,13 @@
 """Does the command line say in one line what is wrong, with the exit code it promises?"""
 
 import json
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 from typer.testing import CliRunner
 
 from mmrec.conformance.cli import app
+from mmrec.conformance.result import suite_version
 
 runner = CliRunner()
 
@@ -52,3 +54,12 @@ def test_the_spec_is_read_from_the_command_line():
     assert counted.exit_code == 0 and "of 619 items answered" in counted.stdout
     open_item = runner.invoke(app, ["spec", "show", "MOE-1"])
     assert open_item.exit_code == 0 and "open:" in open_item.stdout
+
+
+def test_a_tree_that_is_not_installed_says_so_in_its_results(monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    assert suite_version() != "not installed"
+    monkeypatch.setattr("mmrec.conformance.result.version", missing)
+    assert suite_version() == "not installed"

@@ -1,0 +1,75 @@
+"""One command: judge the implementations on this machine, time what passed, and write the tables.
+
+    python -m mmrec.benchmarks [--profile quick|gate|full] [--out results] [--budget S] [-- arguments of pytest]
+
+writes result.json (verdicts), benchmarks.json (times), report.html (both) and benchmarks.md (the tables, for a README).
+Exit 0 when everything conforms and no speed is suspicious or, with --check-thresholds after --, too low.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from mmrec.benchmarks.judgement import environment
+from mmrec.conformance import plugin, result, timings
+from mmrec.conformance.report import write_report
+from mmrec.conformance.report.speeds import markdown_of
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    given, pytest_arguments = parse(sys.argv[1:])
+    subjects = subjects_here()
+    if not subjects:
+        print("mmrec.benchmarks: none of the implementations can be loaded here", file=sys.stderr)
+        return 2
+    result_path, timings_path = given.out / "result.json", given.out / "benchmarks.json"
+    for path in (result_path, timings_path):  # whatever happens below, no old file passes for a new one
+        path.unlink(missing_ok=True)
+    judged = run("mmrec.conformance", "verify", *subjects, f"--profile={given.profile}", f"--out={given.out}",
+                 f"--jobs={given.jobs}")  # fmt: skip
+    if not result_path.is_file():
+        print("mmrec.benchmarks: the judge wrote no result, so nothing may be timed", file=sys.stderr)
+        return 2
+    scaling = [] if given.no_scaling else ["--scaling"]
+    timed = run("pytest", *plugin.arguments(), "-q", str(HERE / "test_speed.py"), f"--result={result_path}",
+                f"--timings={timings_path}", f"--budget={given.budget:g}", *scaling, *pytest_arguments)  # fmt: skip
+    if timings_path.is_file():
+        times = timings.read(timings_path)
+        write_report(result.read(result_path), given.out / "report.html", times)
+        (given.out / "benchmarks.md").write_text(markdown_of(times))
+        print(f"report  {given.out / 'report.html'}\ntable   {given.out / 'benchmarks.md'}")
+    return 0 if judged == timed == 0 else 1
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Our own options, and what follows -- for pytest."""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = argparse.ArgumentParser(prog="python -m mmrec.benchmarks", epilog="Arguments after -- reach pytest.",
+                                     description="Judge the implementations here, then time what passed.")  # fmt: skip
+    parser.add_argument("--profile", choices=plugin.PROFILES, default="gate", help="how hard to judge (default: gate)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), help="folder of what is written (default: results)"
+    )
+    parser.add_argument("--jobs", default="auto", help="processes that judge side by side (default: auto)")
+    parser.add_argument("--no-scaling", action="store_true", help="leave out the points of the scaling figure")
+    parser.add_argument("--budget", type=float, default=420.0, metavar="S",
+                        help="seconds for everything that is timed, the judging apart (default: 420)")  # fmt: skip
+    return parser.parse_args(arguments[:cut]), arguments[cut + 1 :]
+
+
+def subjects_here() -> list[str]:
+    """Who can be timed on this machine, asked in a process of its own: this one holds no device's memory."""
+    asked = [sys.executable, "-m", "mmrec.benchmarks.implementations"]
+    return subprocess.run(asked, env=environment(), stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+
+
+def run(module: str, *arguments: str) -> int:
+    """A module in a process of its own, on the terminal: the judge's workers and the clocks share nothing."""
+    return subprocess.run([sys.executable, "-m", module, *arguments], env=environment(), check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""One benchmark run: what was timed, what was not and why, and what is wrong with it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from mmrec.benchmarks import thresholds
+from mmrec.benchmarks.cases import Case
+from mmrec.benchmarks.device import Device
+from mmrec.benchmarks.implementations import missing_here
+from mmrec.benchmarks.judgement import Judgement
+from mmrec.benchmarks.measurement import Row, baseline_of, described, row_of, too_slow
+from mmrec.benchmarks.peer_check import check
+from mmrec.benchmarks.peers import peer_of
+from mmrec.benchmarks.work import Source, source_of, too_large
+
+BUDGET_SECONDS = {"cpu": 900.0, "cuda": 240.0}  # for all cases together, the judging apart
+
+
+class Excused(Exception):
+    """A case that cannot be timed through no fault of the implementation; the message says why."""
+
+
+@dataclass
+class Run:
+    """Filled case by case; its rows and reasons are the timings file."""
+
+    device: Device | None = None
+    budget: float | None = None  # seconds; by the kind of device when None
+    began: float | None = None
+    rows: list[Row] = field(default_factory=list)
+    untimed: list[Row] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def leave_out(self, case: Case, reason: str) -> None:
+        self.untimed.append({**described(case), "reason": reason})
+
+    def source(self, case: Case, device: Device, judged: Judgement) -> Source:
+        """What to call; Excused, with the reason, where it cannot or may not be timed."""
+        reason = peer_of(case).missing_here() if case.peer else missing_here(case.implementation, device.kind)
+        if not reason and not case.peer:
+            reason = judged.reason_against((case.implementation, case.op, case.dtype))
+        reason = reason or self._out_of_time(device) or too_large(case, device)
+        if reason:
+            raise Excused(reason)
+        source = source_of(case)
+        with excusing(case):
+            reason = too_slow(case, source, device)
+        if reason:
+            raise Excused(reason)
+        return source
+
+    def _out_of_time(self, device: Device) -> str:
+        budget = BUDGET_SECONDS[device.kind] if self.budget is None else self.budget
+        self.began = time.monotonic() if self.began is None else self.began
+        spent = time.monotonic() - self.began > budget
+        return f"not timed: the run's {budget:g} s were spent (--budget gives it more)" if spent else ""
+
+    def add(self, case: Case, device: Device, seconds: float, judged: Judgement) -> Row:
+        row = row_of(case, device, seconds, baseline_of(case, self.rows))
+        if case.peer:
+            with excusing(case):
+                held = check(peer_of(case), case.dtype, case.direction, case.regime, device.kind)
+            row |= {"judged": f"held against the bound in {held.where}", "budget": held.budget, "wrong": held.wrong}
+        else:
+            source = judged.sources.get((case.implementation, case.op, case.dtype), "")
+            row |= {"judged": source, "budget": None, "wrong": False}
+        self.rows.append(row)
+        return row
+
+    def conclude(self, check_thresholds: bool) -> None:
+        """Impossible speeds are problems of every run, missed thresholds of one that checks them."""
+        self.problems += [f"suspicious: {line}" for line in thresholds.suspicious(self.rows)]
+        if check_thresholds and self.device is not None:
+            expected = thresholds.read().get(self.device.kind, {})
+            missed = thresholds.misses(self.rows, self.untimed, expected)
+            self.problems += [f"threshold missed: {line}" for line in missed]
+
+
+@contextmanager
+def excusing(case: Case) -> Iterator[None]:
+    """Memory that runs out, and whatever a peer raises, is a reason and not an error of the run."""
+    try:
+        yield
+    except Excused:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:160]
+        if type(error).__name__ == "OutOfMemoryError" or "RESOURCE_EXHAUSTED" in str(error):
+            raise Excused(f"not timed: {case.implementation}, {case.group} ran out of memory: {said}") from error
+        if case.peer:
+            raise Excused(f"not timed: {case.implementation} ({case.layout}), {case.group} raised "
+                          f"{type(error).__name__}: {said}") from error  # fmt: skip
+        raise

@@ -1,0 +1,75 @@
+"""Does the one command judge, time and write, in this order, and does it stop where the judge gives no verdict?"""
+
+import json
+import sys
+
+import pytest
+
+from mmrec.benchmarks import __main__ as command
+from mmrec.conformance import timings
+from mmrec.conformance.tests.test_report import document_of, record
+from mmrec.conformance.tests.test_speeds import ROWS, document
+
+
+@pytest.fixture
+def children(monkeypatch, tmp_path):
+    """What would be started; each child writes what the real one does and ends with its code."""
+    calls, codes = [], {"mmrec.conformance": 0, "pytest": 0}
+
+    def run(module, *arguments):
+        calls.append((module, arguments))
+        if module == "mmrec.conformance":
+            (tmp_path / "result.json").write_text(json.dumps(document_of([record()])))
+        else:
+            timings.save(
+                {name: value for name, value in document(*ROWS).items() if name != "schema"},
+                tmp_path / "benchmarks.json",
+            )
+        return codes[module]
+
+    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr(command, "subjects_here", lambda: ["torch", "jax"])
+    monkeypatch.setattr(sys, "argv", ["benchmarks", f"--out={tmp_path}", "--profile", "quick", "--", "-k", "gated"])
+    return calls, codes
+
+
+def test_it_judges_then_times_then_writes_page_and_table(children, tmp_path):
+    calls, _ = children
+
+    assert command.main() == 0
+
+    (judge, judged), (timer, timed) = calls
+    assert (judge, judged[:3]) == ("mmrec.conformance", ("verify", "torch", "jax")) and "--profile=quick" in judged
+    assert (
+        timer == "pytest"
+        and f"--result={tmp_path / 'result.json'}" in timed
+        and timed[-3:] == ("--scaling", "-k", "gated")
+    )
+    assert 'id="speeds"' in (tmp_path / "report.html").read_text()
+    assert "**linear_recurrence**" in (tmp_path / "benchmarks.md").read_text()
+
+
+@pytest.mark.parametrize("module", ["mmrec.conformance", "pytest"])
+def test_a_failure_of_either_is_its_exit_code_and_the_rest_is_written(children, tmp_path, module):
+    children[1][module] = 1
+
+    assert command.main() == 1
+    assert (tmp_path / "benchmarks.md").is_file()
+
+
+def test_without_a_result_nothing_is_timed_and_no_old_file_passes_for_new(monkeypatch, children, tmp_path, capsys):
+    (tmp_path / "result.json").write_text("of yesterday")
+    asked = []
+    monkeypatch.setattr(command, "run", lambda module, *arguments: asked.append(module) or 2)
+
+    assert command.main() == 2
+    assert asked == ["mmrec.conformance"]
+    assert not (tmp_path / "result.json").exists()
+    assert "nothing may be timed" in capsys.readouterr().err
+
+
+def test_the_children_know_the_judge_s_plugin_without_its_installation(monkeypatch):
+    from mmrec.conformance import plugin
+
+    monkeypatch.setattr(plugin, "entry_points", lambda group: [])
+    assert plugin.arguments() == ["-p", "mmrec.conformance.plugin"]
