@@ -1,4 +1,4 @@
-"""`python -m mmrec.conformance` is `mmrec`."""
+"""`python -m mmrec.conformance` is the command `mmrec`, also where the distribution is not installed."""
 
 from mmrec.conformance.cli import main
 
