@@ -1,0 +1,103 @@
+"""A program that times one revision's subject on request: the gate puts the same questions to two of them in turn.
+
+    python -m mmrec.benchmarks.stopwatch SUBJECT
+
+Questions and answers are lines of JSON. It begins by saying on what it runs, and why not if it cannot time here.
+
+    {"plan": op}        the op's cases at this device's first sizes: every dtype, both directions
+    {"prepare": case}   make the inputs, compile, warm up; answers how many calls make one timing, and seconds a call
+    {"calls": n}        seconds a call, over n calls
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from mmrec.benchmarks.cases import DIRECTIONS, PLANS, Case, Lengths
+from mmrec.benchmarks.clocks import clock_of
+from mmrec.benchmarks.device import Device, _cache_bytes, device_kind, device_name, settle
+from mmrec.benchmarks.measurement import effort
+from mmrec.benchmarks.work import prepare
+from mmrec.conformance.ops import all_ops
+from mmrec.conformance.subjects import Subject, load
+
+
+class Stopwatch:
+    """One subject, and the case that is prepared."""
+
+    def __init__(self, subject: Subject):
+        self.subject, self.kind = subject, device_kind()
+        # The machine's rates, which a share of the limit would need, are not: two revisions are compared.
+        self.device = Device(
+            self.kind, device_name() if self.kind == "cuda" else "cpu", "", _cache_bytes(self.kind), 1, 1
+        )
+        self.clock = clock_of(subject.framework, self.kind)
+        self.work: Callable[[], Any] = lambda: None
+
+    def about(self) -> dict[str, str]:
+        reason = ""
+        if self.subject.framework == "numpy":
+            reason = "NumPy subjects are judged, not timed"
+        elif self.kind == "cpu" and "triton" in sys.modules:
+            reason = "on a CPU Triton is interpreted, which says nothing about the compiled kernel"
+        return {"kind": self.kind, "device": self.device.name, "reason": reason}
+
+    def plan(self, op: str) -> list[dict[str, Any]]:
+        lengths, dtypes = PLANS[self.kind].of(all_ops()[op])[0]
+        return [
+            {"op": op, "direction": direction, "lengths": asdict(lengths), "dtype": dtype,
+             "title": f"{op} {direction} {lengths} {dtype}"}
+            for dtype in dtypes
+            for direction in DIRECTIONS
+        ]  # fmt: skip
+
+    def prepare(self, case: dict[str, Any]) -> dict[str, float]:
+        self.work = lambda: None  # the inputs of the case before may go
+        if case["op"] not in self.subject.ops:
+            raise ValueError(f"one revision of {self.subject.name} has no {case['op']}")
+        known = Case(case["op"], self.subject.name, self.subject.framework, case["direction"],
+                     Lengths(**case["lengths"]), case["dtype"])  # fmt: skip
+        self.work = prepare(self.subject.ops[case["op"]], known, self.device)
+        calls = effort(self.work, self.clock, self.kind)["iterations"]
+        return {"calls": calls, "seconds": self.time(calls)}
+
+    def time(self, calls: int) -> float:
+        begin = self.clock()
+        for _ in range(calls):
+            self.work()
+        return (self.clock() - begin) / calls
+
+    def answer(self, question: dict[str, Any]) -> Any:
+        if "plan" in question:
+            return self.plan(question["plan"])
+        if "prepare" in question:
+            return self.prepare(question["prepare"])
+        return self.time(question["calls"])
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever the subject prints goes elsewhere
+
+    def say(answer: Any) -> None:
+        print(json.dumps(answer), file=answers, flush=True)
+
+    settle()
+    try:
+        stopwatch = Stopwatch(load(sys.argv[1]))
+        say(stopwatch.about())
+    except Exception as error:  # whatever a revision raises is an answer
+        say({"error": f"{type(error).__name__}: {error}"})
+        return
+    for line in sys.stdin:
+        try:
+            say(stopwatch.answer(json.loads(line)))
+        except Exception as error:
+            say({"error": f"{type(error).__name__}: {error}"})
+
+
+if __name__ == "__main__":
+    main()

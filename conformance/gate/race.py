@@ -1,0 +1,150 @@
+"""Did it get slower? Two revisions timed in turn, and how sure one can be of their ratio.
+
+Each revision lives in a process of its own (`mmrec.benchmarks.stopwatch`, a program that is spoken to, not imported),
+with the same inputs and the same clock. They take turns, base - change - change - base, so that a machine that warms up
+or is disturbed does so to both. The ratio is that of the medians; its interval comes from drawing the turns again, with
+replacement. A slowdown counts only where the whole interval lies above the noise.
+"""
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmrec.conformance.gate.children import Children
+
+TURNS, FEWEST_TURNS = 20, 8  # of four timings each
+CASE_SECONDS = 15.0  # that the turns of a case may take, unless the fewest take longer
+RESAMPLES, CONFIDENCE = 4000, 0.95
+SECONDS = 300.0  # to load a framework, to compile, or to time one turn
+
+# Ratios within which two processes with the same code differ; measured by racing a revision against itself.
+NOISE = {"cpu": 1.15, "cuda": 1.05}
+
+Timings = list[tuple[float, float]]  # two of one revision in each turn
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Seconds of the change over seconds of the base, with its interval."""
+
+    subject: str
+    case: str
+    device: str
+    kind: str  # of device
+    before: float  # median seconds
+    now: float
+    low: float
+    high: float
+
+    @property
+    def ratio(self) -> float:
+        return self.now / self.before
+
+    @property
+    def slower(self) -> bool:
+        return self.low > NOISE[self.kind]
+
+    @property
+    def verdict(self) -> str:
+        return "SLOWER" if self.slower else "faster" if self.high < 1 / NOISE[self.kind] else "same"
+
+
+class Silent(Exception):
+    """A stopwatch gave no answer; the message says why."""
+
+
+class Stopwatch:
+    """A revision's process: put a question, wait for the answer."""
+
+    def __init__(self, children: Children, subject: str):
+        self.process = subprocess.Popen(children.command("mmrec.benchmarks.stopwatch", subject), text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        cwd=children.tree.root, env=children.environment())  # fmt: skip
+        self.about = self.receive()
+
+    def ask(self, **question: Any) -> Any:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(question) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise Silent("the process of a revision ended") from None
+        return self.receive()
+
+    def receive(self) -> Any:
+        """The next answer; Silent when there is none in time, or when it is an error."""
+        assert self.process.stdout is not None
+        limit = threading.Timer(SECONDS, self.process.kill)
+        limit.start()
+        try:
+            line = self.process.stdout.readline()
+        finally:
+            limit.cancel()
+        if not line:
+            raise Silent(f"the process of a revision ended with exit code {self.process.wait()}")
+        answer = json.loads(line)
+        if isinstance(answer, dict) and "error" in answer:
+            raise Silent(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def race(
+    now: Children, before: Children, subject: tuple[str, str], name: str, ops: Iterable[str]
+) -> Iterator[Ratio | str]:
+    """A ratio for each case of the ops, or a sentence why there is none. `subject`: as it is loaded now, and before."""
+    with ExitStack() as stack:
+        try:
+            mine = stack.enter_context(closing(Stopwatch(now, subject[0])))
+            base = stack.enter_context(closing(Stopwatch(before, subject[1])))
+            if mine.about["reason"]:
+                yield f"{name}: not timed: {mine.about['reason']}"
+                return
+            cases = [(op, case) for op in ops for case in mine.ask(plan=op)]
+        except Silent as reason:
+            yield f"{name}: not timed: {reason}"
+            return
+        for op, case in cases:
+            try:
+                yield timed(mine, base, name, op, case)
+            except Silent as reason:
+                yield f"{name}, {op}: not timed: {reason}"
+
+
+def timed(mine: Stopwatch, base: Stopwatch, name: str, op: str, case: dict[str, Any]) -> Ratio:
+    efforts = [stopwatch.ask(prepare=case) for stopwatch in (base, mine)]
+    calls, seconds = max(one["calls"] for one in efforts), max(one["seconds"] for one in efforts)
+    turns = int(min(TURNS, max(FEWEST_TURNS, CASE_SECONDS / (4 * calls * seconds))))
+    before, now = take_turns(base, mine, calls, turns)
+    low, high = interval(before, now)
+    medians = float(np.median(before)), float(np.median(now))
+    return Ratio(name, case["title"], mine.about["device"], mine.about["kind"], *medians, low, high)
+
+
+def take_turns(base: Stopwatch, mine: Stopwatch, calls: int, turns: int) -> tuple[Timings, Timings]:
+    """Seconds a call of each revision: A, B, B, A, again and again."""
+    before, now = [], []
+    for _ in range(turns):
+        first, second, third, fourth = (one.ask(calls=calls) for one in (base, mine, mine, base))
+        before.append((first, fourth))
+        now.append((second, third))
+    return before, now
+
+
+def interval(before: Timings, now: Timings, seed: int = 0) -> tuple[float, float]:
+    """The confidence interval of median(now) / median(before), by drawing whole turns with replacement."""
+    rng, turns = np.random.default_rng(seed), len(before)
+    drawn = rng.integers(0, turns, (RESAMPLES, turns))
+    medians = [np.median(np.asarray(times)[drawn].reshape(RESAMPLES, -1), axis=1) for times in (now, before)]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(medians[0] / medians[1], [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,169 @@
+"""One run of the gate, from a revision to the page."""
+
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmrec.conformance.gate import WrongCall
+from mmrec.conformance.gate.children import Children, Located, locate
+from mmrec.conformance.gate.compiling import Kernels, compile_files, triton_version
+from mmrec.conformance.gate.figures import compare, lacking, read_figures, with_resident, write_figures
+from mmrec.conformance.gate.findings import Findings
+from mmrec.conformance.gate.imports import Imports
+from mmrec.conformance.gate.judged import judge
+from mmrec.conformance.gate.race import Ratio, race
+from mmrec.conformance.gate.revisions import Tree, change_since, checkout, repository_of, tree_at
+from mmrec.conformance.gate.touched import Touched, touched_by
+from mmrec.conformance.subjects import BUILT_IN
+
+FIGURES = "ci/kernel_figures.json"
+
+
+@dataclass(frozen=True)
+class Call:
+    """How the gate was called."""
+
+    base: str = ""
+    subjects: tuple[str, ...] = ()  # the built-ins that lie in the repository when empty
+    dtypes: tuple[str, ...] = ()  # those of the quick profile when empty
+    everything: bool = False
+    bench: bool = False
+    figures: Path | None = None
+    place: Path = Path(".")
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A tree, what imports what in it, and how processes are started on it."""
+
+    imports: Imports
+    children: Children
+
+    @property
+    def tree(self) -> Tree:
+        return self.imports.tree
+
+
+@contextmanager
+def revision(tree: Tree) -> Iterator[Revision]:
+    with tempfile.TemporaryDirectory(prefix="gate-links-") as links:
+        yield Revision(Imports(tree), Children(tree, Path(links)))
+
+
+def run(call: Call, say=lambda text: None) -> Findings:
+    """Everything the gate finds out about the change; `say` is told what is being done. WrongCall when it cannot run."""
+    began = time.perf_counter()
+    root = repository_of(call.place)
+    change = change_since(root, call.base)
+    findings = Findings(change, call.everything)
+    with (checkout(root, change.commit) as old, revision(tree_at(root)) as now, revision(old) as before,
+          tempfile.TemporaryDirectory(prefix="gate-") as folder):  # fmt: skip
+        changed = None if call.everything else change.files
+        say("reading imports")
+        findings.touched = list(touched_subjects(call, changed, now, before, findings.notes))
+        for place, one in enumerate(findings.touched):
+            if one.ops:
+                say(f"judging {one.name}: {', '.join(one.ops)}")
+                findings.verdicts += judge(one, now.children, Path(folder, str(place)), call.dtypes)
+        weigh_kernels(call, root, now, before, findings, say)
+        if call.bench:
+            for one in findings.touched:
+                if one.by_code:
+                    say(f"timing {one.name}")
+                    time_subject(one, now, before, findings)
+    findings.seconds = time.perf_counter() - began
+    return findings
+
+
+def subjects_of(call: Call, now: Revision, notes: list[str]) -> Iterator[tuple[Located, dict]]:
+    """The subjects to be gated, each with what its census says."""
+    here = [name for name, module in BUILT_IN.items() if module in now.imports.by_name]
+    if not call.subjects and not here:
+        raise WrongCall(
+            f"--subject: none given, and no built-in ({', '.join(BUILT_IN)}) lies in {now.tree.root}; "
+            "name the .py file or the module that holds your SUBJECT"
+        )
+    for given in call.subjects or here:
+        subject = locate(given, now.imports, call.place)
+        counted = now.children.ask("mmrec.conformance.gate.census", subject.within(now.tree))
+        if "missing" not in counted:
+            yield subject, counted
+        elif call.subjects:
+            raise WrongCall(f"--subject: {counted['missing']}")
+        else:
+            notes.append(f"{given}: {counted['missing']}")
+
+
+def touched_subjects(
+    call: Call, changed: Iterable[str] | None, now: Revision, before: Revision, notes: list[str]
+) -> Iterator[Touched]:
+    for subject, counted in subjects_of(call, now, notes):
+        touched = touched_by(changed, subject, counted, now.imports, before.imports)
+        if touched.ops or touched.kernels:
+            yield touched
+
+
+def compiled(touched: Iterable[Touched], there: Revision, only: Iterable[str] | None = None) -> Kernels:
+    """The kernels of the touched files in one revision; `only` of some files."""
+    found: Kernels = {}
+    for one in touched:
+        files = [file for file in one.kernels if only is None or file in only]
+        found |= compile_files(there.children, one.subject.within(there.tree), files)
+    return with_resident(found)
+
+
+def weigh_kernels(call: Call, root: Path, now: Revision, before: Revision, findings: Findings, say) -> None:
+    files = [file for one in findings.touched for file in one.kernels]
+    if not files:
+        return
+    say(f"compiling the kernels of {', '.join(files)}")
+    path, triton = call.figures or root / FIGURES, triton_version()
+    stored, findings.figures = read_figures(path, triton)
+    kernels = compiled(findings.touched, now)
+    unknown = lacking(kernels, stored)
+    base: Kernels = {}
+    if unknown:
+        say("compiling those of the base revision")
+        base = compiled(findings.touched, before, unknown)
+        findings.figures += f"; otherwise the base revision, triton {triton}"
+    findings.rows = compare(kernels, stored, base)
+
+
+def time_subject(one: Touched, now: Revision, before: Revision, findings: Findings) -> None:
+    given = one.subject.within(now.tree), one.subject.within(before.tree)
+    for found in race(now.children, before.children, given, one.name, one.by_code):
+        if isinstance(found, Ratio):
+            findings.ratios.append(found)
+        else:
+            findings.notes.append(found)
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch computes on a GPU here: it is what the benchmarks ask too."""
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
+
+
+def rewrite_figures(call: Call, say=lambda text: None) -> tuple[Path, int]:
+    """Compile every kernel of the subjects and store the figures: where they went, and of how many variants."""
+    root = repository_of(call.place)
+    kernels: Kernels = {}
+    with revision(tree_at(root)) as now:
+        for subject, counted in subjects_of(call, now, []):
+            every = touched_by(None, subject, counted, now.imports, now.imports).kernels
+            say(f"compiling the kernels of {', '.join(every) or 'nothing'}")
+            kernels |= compile_files(now.children, subject.within(now.tree), every)
+    broken = [f"{file}, {variant}" for file, variants in kernels.items() for variant, found in variants.items()
+              if any("error" in weights for weights in found.values())]  # fmt: skip
+    if broken or not kernels:
+        problem = f"{broken[0]} does not compile" if broken else "no module of the subjects offers compile_specs()"
+        raise WrongCall(f"nothing is stored: {problem}")
+    path = call.figures or root / FIGURES
+    write_figures(path, triton_version(), kernels)
+    return path, sum(map(len, kernels.values()))

@@ -1,0 +1,112 @@
+"""The gate on three prepared changes of another project's kernel: each ends as it should, and for the right reason."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mmrec.conformance.cli import app
+from mmrec.conformance.gate import WrongCall
+from mmrec.conformance.gate.revisions import change_since, checkout, repository_of
+from mmrec.conformance.gate.run import Call, has_gpu, run
+
+HERE = Path(__file__).resolve().parent
+pytestmark = pytest.mark.skipif(
+    shutil.which("git") is None, reason="git is not installed: the gate asks it what changed"
+)
+
+
+def git(place, *arguments):
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    command = ["git", *identity, "-C", str(place), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A repository with one commit: a kernel and the subject that offers it."""
+    for file in (HERE / "gate_project").glob("*.py"):
+        shutil.copy(file, tmp_path)
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-q", "-m", "base")
+    return tmp_path
+
+
+def gated(project, change):
+    git(project, "apply", str(HERE / "gate_changes" / f"{change}.patch"))
+    pytest.importorskip("triton")
+    call = Call(base="main", subjects=("my_kernels.py",), dtypes=("float32",), bench=has_gpu(), place=project)
+    findings = run(call)
+    (touched,) = findings.touched
+    assert touched.by_code == ["linear_recurrence"] and touched.kernels == ["scan.py"]
+    return findings, list(findings.failures())
+
+
+def test_a_harmless_refactoring_passes(project):
+    findings, failures = gated(project, "harmless")
+    assert not failures
+    assert all(verdict.conforms and verdict.examples for verdict in findings.verdicts)
+    assert len(findings.rows) == 2 and {row.source for row in findings.rows} == {"base"}
+
+
+def test_a_kernel_that_does_more_fails_by_its_compiled_figures_and_on_a_gpu_by_its_time(project):
+    findings, failures = gated(project, "slower")
+    assert {part for part, _ in failures} == ({"kernels", "speed"} if has_gpu() else {"kernels"})
+    kernels = [why for part, why in failures if part == "kernels"]
+    assert len(kernels) == 2 and all("instructions a turn" in why for why in kernels)
+    assert all(row.now["per_turn"] > 1.2 * row.before["per_turn"] for row in findings.rows)
+
+
+def test_a_wrong_carry_at_a_block_edge_fails_by_its_clauses(project):
+    _, failures = gated(project, "wrong_carry")
+    assert {part for part, _ in failures} == {"conformance"}
+    assert any("OUT_OF_BOUND MDI-1" in why for _, why in failures)
+    assert any("OUT_OF_BOUND ADJ-4" in why for _, why in failures)
+
+
+# ---- what git says ------------------------------------------------------------------------------
+
+
+def test_a_change_is_all_that_differs_from_where_it_began(project):
+    git(project, "checkout", "-q", "-b", "work")
+    (project / "committed.py").write_text("x = 1\n")
+    git(project, "add", "-A")
+    git(project, "commit", "-q", "-m", "work")
+    git(project, "checkout", "-q", "main")
+    (project / "theirs.py").write_text("x = 1\n")
+    git(project, "add", "-A")
+    git(project, "commit", "-q", "-m", "theirs")
+    git(project, "checkout", "-q", "work")
+    (project / "new.py").write_text("x = 1\n")
+    (project / "scan.py").unlink()
+    change = change_since(project, "main")
+    assert change.files == ("committed.py", "new.py", "scan.py")
+    with checkout(project, change.commit) as base:
+        assert base.files == ("my_kernels.py", "scan.py")
+    assert not base.root.exists() and "gate-" not in git(project, "worktree", "list")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--base", "no-such"], "--base: 'no-such' is no revision"),
+        (["--base", "main", "--subject", "missing.py"], "--subject: missing.py: no such file"),
+        (["--base", "main", "--subject", "no.such"], "--subject: no.such: no such module"),
+        (["--base", "main"], "--subject: none given"),
+        (["--base", "main", "--dtype", "int8"], "--dtype: 'int8' is not one of"),
+        (["--base", "main", "--cpu-bench", "--no-bench"], "only one of them"),
+    ],
+)
+def test_a_wrong_call_is_refused_in_one_line(project, monkeypatch, arguments, named):
+    monkeypatch.chdir(project)
+    result = CliRunner().invoke(app, ["gate", *arguments])
+    message = [line for line in result.stderr.strip().splitlines() if not line.startswith("gate: ")]
+    assert result.exit_code == 2 and len(message) == 1 and named in message[0]
+
+
+def test_no_repository_is_refused(tmp_path):
+    with pytest.raises(WrongCall, match="is not in a git repository"):
+        repository_of(tmp_path)

@@ -1,0 +1,106 @@
+"""Is a slowdown told from noise, and does the page say all there is to say?"""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mmrec.conformance.gate.children import Located
+from mmrec.conformance.gate.figures import Row
+from mmrec.conformance.gate.findings import Findings
+from mmrec.conformance.gate.judged import verdict_of
+from mmrec.conformance.gate.page import PIPE_WIDTH, print_page, write_markdown
+from mmrec.conformance.gate.race import NOISE, TURNS, Ratio, interval, take_turns
+from mmrec.conformance.gate.revisions import Change
+from mmrec.conformance.gate.sections import sections
+from mmrec.conformance.gate.touched import Touched
+
+
+def timings(seconds, spread, seed):
+    noise = np.random.default_rng(seed).lognormal(0.0, spread, (TURNS, 2))
+    return [tuple(turn) for turn in seconds * noise]
+
+
+def test_the_interval_holds_the_true_ratio_about_as_often_as_it_says():
+    held = 0
+    for seed in range(100):
+        low, high = interval(timings(1.0, 0.1, seed), timings(1.3, 0.1, 1000 + seed))
+        held += low <= 1.3 <= high
+    assert held >= 85  # of 95 expected: fewer has a chance of about one in ten thousand
+
+
+def test_a_slowdown_beyond_noise_fails_and_one_within_passes():
+    def ratio(low, high):
+        return Ratio("triton", "scan", "GPU", "cuda", 1.0, (low + high) / 2, low, high)
+
+    edge = NOISE["cuda"]
+    assert ratio(edge + 0.01, 1.3).verdict == "SLOWER" and ratio(edge - 0.01, 1.3).verdict == "same"
+    assert ratio(0.7, 0.8).verdict == "faster"
+
+
+def test_revisions_take_turns_so_that_a_drift_touches_both():
+    clock = itertools.count(1.0)  # every timing takes longer than the one before
+
+    class Drifting:
+        def ask(self, calls):
+            return next(clock)
+
+    before, now = take_turns(Drifting(), Drifting(), calls=3, turns=5)
+    assert before[0] == (1.0, 4.0) and now[0] == (2.0, 3.0)
+    assert np.median(before) == np.median(now)
+
+
+def record(verdict="CONFORMS", **changes):
+    return {"check": "every_value", "clauses": ["MDI-1"], "dtype": "float32", "verdict": verdict, "budget": 0.5,
+            "examples": 3, "left_out": "", "replay": "mmrec verify x --replay y", "worst": {"message": "is 1, exact 2"},
+            **changes}  # fmt: skip
+
+
+@pytest.fixture
+def findings():
+    found = Findings(Change("main", "0123456789abcdef", ("README.md", "scan.py")), everything=False)
+    found.touched = [Touched(Located("k.py", "k.py"), "mine", "torch", by_code=["linear_recurrence"],
+                             because={"scan.py": {"linear_recurrence"}})]  # fmt: skip
+    return found
+
+
+def drawn(findings, tmp_path):
+    console = Console(width=PIPE_WIDTH, record=True, file=io.StringIO())
+    print_page(sections(findings), console)
+    write_markdown(sections(findings), tmp_path / "page.md")
+    return console.export_text(), (tmp_path / "page.md").read_text()
+
+
+def test_a_page_without_failures_passes(findings, tmp_path):
+    findings.verdicts = [verdict_of("mine", "linear_recurrence", [record(), record(left_out="too long")], "")]
+    text, markdown = drawn(findings, tmp_path)
+    assert not list(findings.failures())
+    assert "PASS" in text and "1 of 1" in text and "reach nothing that computes: README.md" in text
+    assert markdown.index("PASS") < markdown.index("scan.py")
+
+
+def test_every_kind_of_failure_is_named_on_the_page(findings, tmp_path):
+    findings.verdicts = [verdict_of("mine", "linear_recurrence", [record("OUT_OF_BOUND", budget="inf")], "")]
+    heavy = {
+        "registers": 9,
+        "spills": 3,
+        "stack": 0,
+        "shared": 0,
+        "instructions": 9,
+        "per_turn": 0.0,
+        "resident": 4,
+        "warps": 4,
+    }
+    findings.rows = [Row("scan.py", "scan fp32", "sm_90", {**heavy, "spills": 0}, heavy, "stored")]
+    findings.ratios = [Ratio("mine", "linear_recurrence forward", "cpu", "cpu", 1.0, 1.6, 1.5, 1.7)]
+    for page in drawn(findings, tmp_path):
+        assert "FAIL: conformance, kernels, speed" in page
+        for reason in ("is 1, exact 2", "0 -\\> 3 spill" if "##" in page else "0 -> 3 spill", "1.60 x the base's time"):
+            assert reason in page
+
+
+def test_nothing_judged_is_no_pass():
+    assert not verdict_of("mine", "decay_gate", [], "").conforms
+    assert verdict_of("mine", "decay_gate", [record()], "the judge ended with exit code 1").failures
