@@ -1,9 +1,10 @@
 """Compile kernels ahead of time for an architecture that need not be here, in a child process, and weigh them.
 
 A module offers its kernels by `compile_specs()`: a list of objects with `kernel`, `signature`, `constexprs`, `options`
-and, if it likes, `storage`, such that
+and, if it likes, `storage` and `attrs` (what is known of arguments, such as the alignment of pointers), such that
 
-    triton.compile(ASTSource(fn=kernel, signature=signature, constexprs=constexprs), target=..., options=options)
+    triton.compile(ASTSource(fn=kernel, signature=signature, constexprs=constexprs, attrs=attrs), target=...,
+                   options=options)
 
 compiles them. Triton decides when it decorates a kernel whether to interpret it, so the child never has
 TRITON_INTERPRET set.
@@ -74,7 +75,8 @@ def compile_one(spec: Any, capability: int) -> Any:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    source = ASTSource(fn=spec.kernel, signature=spec.signature, constexprs=spec.constexprs)
+    attrs = getattr(spec, "attrs", None)
+    source = ASTSource(fn=spec.kernel, signature=spec.signature, constexprs=spec.constexprs, attrs=attrs)
     try:
         return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=spec.options)
     except Exception as error:

@@ -15,6 +15,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 from mmrec.impls import triton_ops
+from mmrec.impls.triton_ops import _scan
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FLOAT64, FLOAT32, BFLOAT16, FLOAT16 = DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -187,6 +188,13 @@ def assert_matches_formula(name, options, arrays, steps):
 @every_case
 def test_value_and_every_gradient_match_the_formula(name, options, shape, dtype):
     assert_matches_formula(name, options, inputs(name, *shape, dtype), steps=shape[1])
+
+
+@pytest.mark.parametrize("dtype", [FLOAT64, BFLOAT16], ids=["float64", "bfloat16"])
+@pytest.mark.parametrize("name", ["decay_product", "decay_product_exact", "log_decay_product", "linear_recurrence"])
+def test_states_are_handed_over_from_chunk_to_chunk(name, dtype):
+    steps = 8 * _scan.chunking([torch.empty(2, 3, 5, dtype=dtype)], keep=True)["ROWS"] + 3  # more chunks than one hop
+    assert_matches_formula(name, {}, inputs(name, 2, steps, 5, dtype), steps=steps)
 
 
 @pytest.mark.parametrize("dtype", [FLOAT64, FLOAT32, FLOAT16], ids=["float64", "float32", "float16"])
@@ -424,11 +432,12 @@ def resources(cubin):
 for module in pkgutil.iter_modules(triton_ops.__path__):
     module = importlib.import_module(f"mmrec.impls.triton_ops.{module.name}")
     for spec in module.compile_specs() if hasattr(module, "compile_specs") else ():
-        ones = {name: 1 for name, kind in spec.signature.items()
-                if kind == "i32" and name not in ("first", "steps") and spec.storage == "fp32"}
+        ones = {p.name: 1 for p in spec.kernel.params
+                if spec.signature[p.name] == "i32" and not p.do_not_specialize and spec.storage == "fp32"}
         for shape, constants in (("any", {}), ("all ones", ones))[:1 + bool(ones)]:
             signature = spec.signature | {name: "constexpr" for name in constants}
-            source = ASTSource(fn=spec.kernel, signature=signature, constexprs=spec.constexprs | constants)
+            source = ASTSource(fn=spec.kernel, signature=signature, constexprs=spec.constexprs | constants,
+                               attrs=spec.attrs)
             kernel = triton.compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32), options=spec.options)
             print(json.dumps({"kernel": f"{module.__name__.split('.')[-1]}.{spec.kernel.__name__}", "shape": shape,
                               "storage": spec.storage, "shared": kernel.metadata.shared,

@@ -4,7 +4,7 @@ They run compiled on CUDA, and in Triton's interpreter on the CPU if TRITON_INTE
 is imported. A CPU tensor without the interpreter is an error, never another implementation.
 
 One op, one module of the op's name. A module whose name starts with an underscore holds what several ops
-share: _scan (the channel-wise scans), _matvec (the steps of wide recurrences), _device (functions called
+share: _scan, _scan_kernels and _handover (the channel-wise scans), _matvec (the steps of wide recurrences), _device (functions called
 inside kernels), _matmul (matrix products in full precision), _launch, _checks, and _compile (what compiles
 without a GPU).
 """
@@ -29,7 +29,6 @@ SUBJECT = {
     "device": "cuda" if torch.cuda.is_available() else "cpu",
     "ops": _OPS,
     "checked": checked,
-    "declares": {"log_decay_product": {"depth": "sequential"}},
 }
 
 __all__ = ["SUBJECT", "checked", *_OPS]

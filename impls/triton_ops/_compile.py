@@ -1,7 +1,7 @@
 """Which kernels does a module have, and with what types can they be compiled where there is no GPU?
 
 A module's ``compile_specs()`` lists them. Each spec serves ``triton.compile(ASTSource(fn=kernel,
-signature=signature, constexprs=constexprs), target=..., options=options)``.
+signature=signature, constexprs=constexprs, attrs=attrs), target=..., options=options)``.
 """
 
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ class CompileSpec(NamedTuple):
     constexprs: dict[str, object]
     options: dict[str, int]
     storage: str
+    attrs: dict[tuple[int, ...], list]  # what is known of arguments: every pointer is a multiple of 16 bytes
 
 
 def compile_spec(
@@ -54,4 +55,6 @@ def compile_spec(
         else:
             signature[name] = "i32"
     options = {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion}
-    return CompileSpec(kernel, signature, constexprs, options, storage)
+    pointers = [i for i, name in enumerate(kernel.arg_names) if signature[name].startswith("*")]
+    attrs = {(i,): [["tt.divisibility", 16]] for i in pointers}
+    return CompileSpec(kernel, signature, constexprs, options, storage, attrs)

@@ -23,20 +23,25 @@ from ._scan_kernels import backward_kernel, forward_kernel
 
 KINDS = ("linear", "product_floor", "product_exact", "log_sum")
 # A program of one warp holds ROWS steps of VECTOR channels a thread in registers, two or three numbers of each.
-ROWS = {torch.float64: 16, torch.float32: 64, torch.bfloat16: 32, torch.float16: 32}
+# Measured on an H100: longer chunks hand over less often, until registers run out; backward holds more.
+ROWS = {torch.float64: 16, torch.float32: 64, torch.bfloat16: 64, torch.float16: 64}
+ROWS_WITH_GRADIENT = {torch.float64: 16, torch.float32: 64, torch.bfloat16: 32, torch.float16: 32}
 VECTOR = {torch.float64: 1, torch.float32: 1, torch.bfloat16: 2, torch.float16: 2}
-DISTANCE = 4
+DISTANCE = 8  # chunks that one hop of waiting covers
 
 
-def chunking(arrays: list[torch.Tensor]) -> dict[str, Any]:
-    """How the kernels divide their work; the interpreter pays per operation, not per lane, so there rows are wide."""
+def chunking(arrays: list[torch.Tensor], keep: bool) -> dict[str, Any]:
+    """How the kernels divide their work, given what they read and whether backward will need the same chunks."""
     storage, D = arrays[0].dtype, arrays[0].shape[-1]
-    if INTERPRETED:
+    if INTERPRETED:  # it pays per operation, not per lane: all channels at once, and few rows that are only padding
         return {"ROWS": 16, "DISTANCE": 3, "BLOCK_D": min(1024, triton.next_power_of_2(D)), "VECTOR": 1, "num_warps": 1}
     vector = VECTOR[storage]
     aligned = all(x.stride(-1) == 1 and not any(length % vector for length in (D, *x.stride()[:-1])) for x in arrays)
-    vector = vector if aligned else 1
-    return {"ROWS": ROWS[storage], "DISTANCE": DISTANCE, "BLOCK_D": 32 * vector, "VECTOR": vector, "num_warps": 1}
+    return _options((ROWS_WITH_GRADIENT if keep else ROWS)[storage], vector if aligned else 1)
+
+
+def _options(rows: int, vector: int) -> dict[str, Any]:
+    return {"ROWS": rows, "DISTANCE": DISTANCE, "BLOCK_D": 32 * vector, "VECTOR": vector, "num_warps": 1}
 
 
 def computes_again(kind: str, storage: torch.dtype) -> bool:
@@ -47,17 +52,19 @@ def computes_again(kind: str, storage: torch.dtype) -> bool:
 
 def compile_specs() -> list[CompileSpec]:
     specs = []
-    for kind in KINDS:
-        for storage, dtype in STORAGES.items():
-            options = {"KIND": kind, "ROWS": ROWS[dtype], "DISTANCE": DISTANCE, "BLOCK_D": 32 * VECTOR[dtype],
-                       "VECTOR": VECTOR[dtype]}  # fmt: skip
-            words = ("after_ptr", "factor_ptr", "flow_ptr")
+    words = ("after_ptr", "factor_ptr", "flow_ptr")
+    # The other kinds and storages compile to the same with other elementary steps and conversions.
+    for kind, storages in (("linear", STORAGES), ("product_floor", ("fp32", "bf16")), ("log_sum", ("fp32",))):
+        for storage in storages:
+            dtype = STORAGES[storage]
             again = computes_again(kind, dtype)
-            backward_words = (*words, "states_ptr") if again else words
             specs += [
-                compile_spec(forward_kernel, storage, words=words, num_warps=1, **options),
-                compile_spec(backward_kernel, storage, words=backward_words, num_warps=1, AGAIN=again, **options),
-            ]
+                compile_spec(forward_kernel, storage, words=words, KIND=kind, **_options(ROWS[dtype], VECTOR[dtype])),
+                compile_spec(
+                    backward_kernel, storage, words=(*words, "states_ptr") if again else words, KIND=kind, AGAIN=again,
+                    **_options(ROWS_WITH_GRADIENT[dtype], VECTOR[dtype]),
+                ),
+            ]  # fmt: skip
     return specs
 
 
@@ -68,11 +75,11 @@ class Exchange:
     """One launch: how its work is divided, and the words through which its programs hand over their states, all of
     them unwritten, -1, at first."""
 
-    def __init__(self, arrays: list[torch.Tensor], summaries: tuple[str, ...]):
+    def __init__(self, arrays: list[torch.Tensor], summaries: tuple[str, ...], keep: bool):
         """`arrays` [B, T, D] or [B, D] are read by the kernel, the first of them [B, T, D]."""
         a = arrays[0]
         B, T, D = a.shape
-        self.options = chunking(arrays)
+        self.options = chunking(arrays, keep)
         tiles = triton.cdiv(D, self.options["BLOCK_D"])
         chunks = triton.cdiv(T, self.options["ROWS"])
         size = chunks * B * D
@@ -82,7 +89,7 @@ class Exchange:
         given = dict(zip(summaries, parts, strict=True))
         self.grid = (chunks * B * tiles,)
         vector = self.options["VECTOR"]
-        strides = [stride // vector if axis + 1 < x.ndim else stride for x in arrays for axis, stride in enumerate(x.stride())]
+        strides = [length for x in arrays for length in (*(outer // vector for outer in x.stride()[:-1]), x.stride(-1))]
         factor, flow = (given.get(name, self.after) for name in ("factor", "flow"))
         self.arguments = (self.after, factor, flow, T, D // vector, B * tiles, tiles, *strides)
 
@@ -95,7 +102,8 @@ class _Scan(torch.autograd.Function):
     def forward(ctx, kind, keep, a, b, initial):
         out = torch.empty_like(a, memory_format=torch.contiguous_format)
         b = a if b is None else b  # the kinds without b never read it
-        exchange = Exchange([a, b, initial], {"linear": ("factor", "flow"), "log_sum": ("flow",)}.get(kind, ("factor",)))
+        summaries = {"linear": ("factor", "flow"), "log_sum": ("flow",)}.get(kind, ("factor",))
+        exchange = Exchange([a, b, initial], summaries, keep)
         arithmetic = triton_dtype(arithmetic_dtype(a.dtype))
         if a.shape[1]:
             exchange.run(forward_kernel, a, b, initial, out, KIND=kind, ARITHMETIC=arithmetic)
@@ -113,7 +121,8 @@ class _Scan(torch.autograd.Function):
         db = torch.empty_like(da) if ctx.kind == "linear" else da
         dinitial = torch.empty_like(initial, memory_format=torch.contiguous_format)
         if a.shape[1]:
-            exchange = Exchange([grad, a, b, initial], ("flow",) if ctx.kind == "log_sum" else ("factor", "flow"))
+            summaries = ("flow",) if ctx.kind == "log_sum" else ("factor", "flow")
+            exchange = Exchange([grad, a, b, initial], summaries, keep=True)
             exchange.run(
                 backward_kernel, grad, a, b, initial, states, da, db, dinitial,
                 KIND=ctx.kind, AGAIN=ctx.again, ARITHMETIC=triton_dtype(arithmetic_dtype(a.dtype)),

@@ -1,8 +1,8 @@
 """Running product of decays, each at least e^-50, in Triton.
 
 Clauses     SCAN-2, STAB-3
-Parallel    one program per batch row and tile of channels; time is a serial loop (kernels in _scan.py)
-Memory      reads gamma once; writes y once, and once more in float32 for the gradient of a narrow dtype
+Parallel    one program per batch row, tile of channels and chunk of time (kernels in _scan_kernels.py)
+Memory      reads gamma once; writes y once; one state of every chunk is exchanged (_scan.py)
 Precision   a direct product in float32 (float64 for float64): one rounding per factor, none for factors 1 and
             2^-k
 """

@@ -1,8 +1,8 @@
 """Linear recurrence h_t = a_t h_{t-1} + b_t in Triton.
 
 Clauses     MDI-1
-Parallel    one program per batch row and tile of channels; time is a serial loop (kernels in _scan.py)
-Memory      reads a, b once; writes h once, and once more in float32 for the gradient of a narrow dtype
+Parallel    one program per batch row, tile of channels and chunk of time (kernels in _scan_kernels.py)
+Memory      reads a, b once; writes h once; one state of every chunk is exchanged (_scan.py)
 Precision   loads any float, accumulates in float32 (float64 for float64), stores the dtype of b
 """
 

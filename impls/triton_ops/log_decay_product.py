@@ -1,9 +1,9 @@
 """Logarithm of a running product of decays, for products below the float range, in Triton.
 
 Clauses     SCAN-6, STAB-3
-Parallel    one program per batch row and tile of channels; time is a serial loop (kernels in _scan.py)
-Memory      reads log_gamma once; writes s once; the gradient needs no saved state
-Precision   a sequential sum in float32 (float64 for float64); clamped terms are exact
+Parallel    one program per batch row, tile of channels and chunk of time (kernels in _scan_kernels.py)
+Memory      reads log_gamma once; writes s once; one state of every chunk is exchanged (_scan.py)
+Precision   sums by chunks in float32 (float64 for float64); clamped terms are exact
 """
 
 import math
