@@ -1,8 +1,8 @@
 """How are all steps of h_t = f_t h_{t-1} + c_t computed and differentiated, on whatever device?
 
 Clauses     MDI-1, SCAN-2, SCAN-6, GRAD-1
-Parallel    the loop of _walk.py
-Memory      for the gradient the inputs are kept, and the state before every 8th step
+Parallel    on CUDA the kernels of _kernels.py, elsewhere the loop of _walk.py
+Memory      for the gradient only the inputs are kept, and on every device the state before every 8th step
 Precision   that of `initial`; results are rounded once, to the dtype of the inputs
 """
 
@@ -16,6 +16,15 @@ from . import _walk
 from ._step import EDGE, Coefficients
 
 Arrays = tuple[jax.Array, ...]
+
+
+@cache
+def _cuda_exists() -> bool:
+    """Kernels are traced only then: they are long, and where Triton is missing they cannot even be imported."""
+    try:
+        return bool(jax.devices("cuda"))
+    except RuntimeError:
+        return False
 
 
 def _more_rows(function: Callable[..., Arrays]) -> Callable[..., Arrays]:
@@ -46,7 +55,13 @@ def _forward(coefficients: Coefficients) -> Callable[..., Arrays]:
         edges = jnp.concatenate([initial[:, None], states[:, EDGE - 1 : last : EDGE]], axis=1)
         return states.astype(inputs[0].dtype), edges
 
-    return _more_rows(walk)
+    def kernel(*arrays: jax.Array) -> Arrays:
+        from . import _kernels
+
+        *inputs, initial = arrays
+        return _kernels.forward(coefficients, tuple(inputs), initial)
+
+    return _more_rows(_for_the_device(walk, kernel))
 
 
 @cache
@@ -58,7 +73,21 @@ def _backward(coefficients: Coefficients) -> Callable[..., Arrays]:
         grads, grad_initial = _walk.backward(coefficients, tuple(inputs), edges[:, 0], grad)
         return *grads, grad_initial
 
-    return _more_rows(walk)
+    def kernel(*arrays: jax.Array) -> Arrays:
+        from . import _kernels
+
+        *inputs, edges, grad = arrays
+        grads, grad_initial = _kernels.backward(coefficients, tuple(inputs), edges, grad)
+        return *grads, grad_initial
+
+    return _more_rows(_for_the_device(walk, kernel))
+
+
+def _for_the_device(walk: Callable[..., Arrays], kernel: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    def call(*arrays: jax.Array) -> Arrays:
+        return jax.lax.platform_dependent(*arrays, cuda=kernel, default=walk) if _cuda_exists() else walk(*arrays)
+
+    return call
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
