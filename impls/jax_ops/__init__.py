@@ -26,7 +26,7 @@ SUBJECT = {
     "framework": "jax",
     "ops": _OPS,
     "checked": checked,
-    "declares": {"log_decay_product": {"depth": "tree"}},
+    "declares": {"log_decay_product": {"depth": "sequential"}},
 }
 
 __all__ = ["SUBJECT", "checked", *_OPS]

@@ -1,91 +1,125 @@
-"""How are all steps of h_t = a_t h_{t-1} + b_t computed at once, and differentiated?
+"""How are all steps of h_t = f_t h_{t-1} + c_t computed and differentiated, on whatever device?
 
-Clauses     MDI-1, SCAN-2, SCAN-11, SCAN-15, GRAD-1
-Parallel    `jax.lax.associative_scan` over time: about 2 log2 T rounds, 2 T combines
-Memory      a few copies of [B, T, D]; the adjoint keeps a, h and h0
-Precision   that of the arguments
+Clauses     MDI-1, SCAN-2, SCAN-6, GRAD-1
+Parallel    on CUDA the kernels of _kernels.py, elsewhere the loop of _walk.py
+Memory      for the gradient only the inputs are kept, and on every device the state before every 8th step
+Precision   that of `initial`; results are rounded once, to the dtype of the inputs
 """
+
+from collections.abc import Callable
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 
-Map = tuple[jax.Array, jax.Array]
+from . import _walk
+from ._step import EDGE, Coefficients
+
+Arrays = tuple[jax.Array, ...]
 
 
-def _then(first: Map, second: Map) -> Map:
-    """Compose two maps h -> a h + b: apply `first`, then `second`."""
-    a_first, b_first = first
-    a_second, b_second = second
-    return a_second * a_first, a_second * b_first + b_second
+@cache
+def _cuda_exists() -> bool:
+    """Kernels are traced only then: they are long, and where Triton is missing they cannot even be imported."""
+    try:
+        return bool(jax.devices("cuda"))
+    except RuntimeError:
+        return False
 
 
-def affine_scan(a: jax.Array, b: jax.Array, reverse: bool = False) -> jax.Array:
-    """Return x_t = a_t x_{t-1} + b_t with x_{-1} = 0, or x_t = a_t x_{t+1} + b_t with x_T = 0 if reversed.
+def _more_rows(function: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    """The function of arrays [B, ...], whose vmap is one call with more rows."""
+    call = jax.custom_batching.custom_vmap(function)
 
-    Args     a, b  [B, T, D]
-    Returns  [B, T, D]
+    @call.def_vmap
+    def mapped(size: int, batched: list[bool], *arrays: jax.Array) -> tuple[Arrays, tuple[bool, ...]]:
+        wide = [
+            x if is_batched else jnp.broadcast_to(x, (size, *x.shape))
+            for x, is_batched in zip(arrays, batched, strict=True)
+        ]
+        results = call(*(x.reshape(size * x.shape[1], *x.shape[2:]) for x in wide))
+        split = tuple(x.reshape(size, x.shape[0] // size, *x.shape[1:]) for x in results)
+        return split, tuple(True for _ in split)
+
+    return call
+
+
+@cache
+def _forward(coefficients: Coefficients) -> Callable[..., Arrays]:
+    """(*inputs, initial) -> (result, edges), where edges [B, T / EDGE, D] are the states before every EDGE-th step."""
+
+    def walk(*arrays: jax.Array) -> Arrays:
+        *inputs, initial = arrays
+        states = _walk.forward(coefficients, tuple(inputs), initial)
+        last = states.shape[1] - 1
+        edges = jnp.concatenate([initial[:, None], states[:, EDGE - 1 : last : EDGE]], axis=1)
+        return states.astype(inputs[0].dtype), edges
+
+    def kernel(*arrays: jax.Array) -> Arrays:
+        from . import _kernels
+
+        *inputs, initial = arrays
+        return _kernels.forward(coefficients, tuple(inputs), initial)
+
+    return _more_rows(_for_the_device(walk, kernel))
+
+
+@cache
+def _backward(coefficients: Coefficients) -> Callable[..., Arrays]:
+    """(*inputs, edges, gradient of the result) -> (*gradients of the inputs, gradient of the initial state)."""
+
+    def walk(*arrays: jax.Array) -> Arrays:
+        *inputs, edges, grad = arrays
+        grads, grad_initial = _walk.backward(coefficients, tuple(inputs), edges[:, 0], grad)
+        return *grads, grad_initial
+
+    def kernel(*arrays: jax.Array) -> Arrays:
+        from . import _kernels
+
+        *inputs, edges, grad = arrays
+        grads, grad_initial = _kernels.backward(coefficients, tuple(inputs), edges, grad)
+        return *grads, grad_initial
+
+    return _more_rows(_for_the_device(walk, kernel))
+
+
+def _for_the_device(walk: Callable[..., Arrays], kernel: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    def call(*arrays: jax.Array) -> Arrays:
+        return jax.lax.platform_dependent(*arrays, cuda=kernel, default=walk) if _cuda_exists() else walk(*arrays)
+
+    return call
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scan(coefficients: Coefficients, inputs: Arrays, initial: jax.Array) -> jax.Array:
+    return _forward(coefficients)(*inputs, initial)[0]
+
+
+def _scan_forward(
+    coefficients: Coefficients, inputs: Arrays, initial: jax.Array
+) -> tuple[jax.Array, tuple[Arrays, jax.Array]]:
+    result, edges = _forward(coefficients)(*inputs, initial)
+    return result, (inputs, edges)
+
+
+def _scan_adjoint(
+    coefficients: Coefficients, residuals: tuple[Arrays, jax.Array], grad: jax.Array
+) -> tuple[Arrays, jax.Array]:
+    inputs, edges = residuals
+    *grads, grad_initial = _backward(coefficients)(*inputs, edges, grad)
+    return tuple(grads), grad_initial
+
+
+_scan.defvjp(_scan_forward, _scan_adjoint)
+
+
+@partial(jax.jit, static_argnums=0)
+def scan(coefficients: Coefficients, inputs: Arrays, initial: jax.Array) -> jax.Array:
+    """Return h_t = f_t h_{t-1} + c_t with h_{-1} = initial and (f_t, c_t) = coefficients(*inputs at t).
+
+    Args     coefficients  a function of a module, not a lambda of a call: what is compiled is found again by it
+             inputs        [B, T, D] each, of one dtype; `coefficients` gets them in the dtype of `initial`
+             initial       [B, D] in the arithmetic dtype
+    Returns  [B, T, D] in the dtype of the inputs
     """
-    if a.shape[1] == 0:
-        return b
-    return jax.lax.associative_scan(_then, (a, b), axis=1, reverse=reverse)[1]
-
-
-def _adjoint(residuals: tuple[jax.Array, ...], grad_h: jax.Array) -> tuple[jax.Array, ...]:
-    """s_t = g_t + a_{t+1} s_{t+1};  da_t = s_t h_{t-1},  db_t = s_t,  dh0 = a_0 s_0."""
-    a, h0, h = residuals
-    if a.shape[1] == 0:
-        return jnp.zeros_like(a), jnp.zeros_like(a), jnp.zeros_like(h0)
-    following = jnp.concatenate([a[:, 1:], jnp.zeros_like(a[:, :1])], axis=1)  # a_{t+1}; nothing follows the last step
-    s = affine_scan(following, grad_h, reverse=True)
-    previous = jnp.concatenate([h0[:, None], h[:, :-1]], axis=1)
-    return s * previous, s, a[:, 0] * s[:, 0]
-
-
-@jax.custom_vjp
-def _recurrence(a: jax.Array, b: jax.Array, h0: jax.Array) -> jax.Array:
-    inflow = jnp.concatenate([a[:, :1] * h0[:, None] + b[:, :1], b[:, 1:]], axis=1)
-    return affine_scan(a, inflow)
-
-
-def _recurrence_forward(a: jax.Array, b: jax.Array, h0: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    h = _recurrence(a, b, h0)
-    return h, (a, h0, h)
-
-
-_recurrence.defvjp(_recurrence_forward, _adjoint)
-
-
-@jax.jit
-def recurrence(a: jax.Array, b: jax.Array, h0: jax.Array) -> jax.Array:
-    """Return h_t = a_t h_{t-1} + b_t for a, b [B, T, D] and h_{-1} = h0 [B, D], all of one dtype."""
-    return _recurrence(a, b, h0)
-
-
-@jax.custom_vjp
-def _running_product(factors: jax.Array, initial: jax.Array) -> jax.Array:
-    if factors.shape[1] == 0:
-        return factors
-    first = factors[:, :1] * initial[:, None]
-    y = jax.lax.associative_scan(jnp.multiply, jnp.concatenate([first, factors[:, 1:]], axis=1), axis=1)
-    # associative_scan joins its halves by adding 0.0, which turns -0.0 into 0.0. No factor is negative.
-    return jnp.copysign(y, initial[:, None])
-
-
-def _running_product_forward(factors: jax.Array, initial: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    y = _running_product(factors, initial)
-    return y, (factors, initial, y)
-
-
-def _running_product_adjoint(residuals: tuple[jax.Array, ...], grad_y: jax.Array) -> tuple[jax.Array, ...]:
-    """The recurrence's without inflow: an exclusion product, valid at factors of zero because it never divides."""
-    grad_factors, _, grad_initial = _adjoint(residuals, grad_y)
-    return grad_factors, grad_initial
-
-
-_running_product.defvjp(_running_product_forward, _running_product_adjoint)
-
-
-@jax.jit
-def running_product(factors: jax.Array, initial: jax.Array) -> jax.Array:
-    """Return y_t = initial * factor_0 * ... * factor_t for factors [B, T, D] >= 0 (or NaN) and initial [B, D]."""
-    return _running_product(factors, initial)
+    return _scan(coefficients, inputs, initial) if inputs[0].shape[1] else inputs[0]

@@ -4,9 +4,11 @@ How close they are to the reference is judged elsewhere; the second formulas her
 """
 
 import math
+import os
 import subprocess
 import sys
 from fractions import Fraction
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,8 @@ from jax.test_util import check_grads
 
 from mmrec.impls import jax_ops
 from mmrec.impls.jax_ops import (
+    _kernels,
+    _scan,
     checked,
     decay_gate,
     decay_product,
@@ -519,6 +523,110 @@ def test_checked_mode_refuses_a_traced_call_because_it_has_no_values(transform):
         pytest.raises(ValueError, match="gamma: checked mode needs concrete values, but this call is being"),
     ):
         op(gamma, initial)
+
+
+SCANS = (decay_product, decay_product_exact, log_decay_product, linear_recurrence)
+every_scan = pytest.mark.parametrize("op", SCANS, ids=lambda op: op.__name__)
+
+
+def forget_what_was_traced():
+    for function in (_scan._forward, _scan._backward):
+        function.cache_clear()
+    jax.clear_caches()
+
+
+@pytest.fixture
+def use_kernels(monkeypatch):
+    """A function after whose call the scans run the GPU's kernels, interpreted, in groups of two short chunks."""
+
+    def use():
+        monkeypatch.setattr(_scan, "_for_the_device", lambda walk, kernel: kernel)
+        for name in ("forward", "backward"):
+            monkeypatch.setattr(_kernels, name, partial(getattr(_kernels, name), interpret=True))
+        monkeypatch.setattr(_kernels, "CHUNK", _kernels.BLOCK)
+        monkeypatch.setattr(_kernels, "GROUP", 2)
+        forget_what_was_traced()
+
+    yield use
+    monkeypatch.undo()
+    forget_what_was_traced()
+
+
+def with_zeros_and_ones(arguments):
+    decay = next(iter(arguments))
+    return {**arguments, decay: arguments[decay].at[:, 3::7].set(0.0).at[:, 4::9].set(1.0)}
+
+
+@pytest.mark.parametrize(("steps", "channels"), [(8, 33), (41, 3)])
+@every_scan
+def test_kernels_give_what_the_loop_gives(op, steps, channels, use_kernels):
+    arguments = make_arguments(op, steps, channels=channels)
+    arguments = arguments if op is log_decay_product else with_zeros_and_ones(arguments)
+    expected, expected_gradients = op(**arguments), gradients(op, arguments, {})
+
+    use_kernels()
+
+    np.testing.assert_allclose(op(**arguments), expected, rtol=1e-12, atol=1e-12)
+    for name, gradient in gradients(op, arguments, {}).items():
+        np.testing.assert_allclose(gradient, expected_gradients[name], rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+@every_scan
+def test_kernels_work_under_jit_and_vmap_in_a_narrow_dtype(op, use_kernels):
+    several = [make_arguments(op, 20, channels=70, dtype="bfloat16", seed=seed) for seed in range(2)]
+    stacked = {name: jnp.stack([arguments[name] for arguments in several]) for name in several[0]}
+
+    use_kernels()
+    together = jax.jit(jax.vmap(lambda x: (op(**x), gradients(op, x, {}))))(stacked)
+
+    for index, arguments in enumerate(several):
+        assert_same_bits(together[0][index], op(**arguments))
+        for name, gradient in gradients(op, arguments, {}).items():
+            assert_same_bits(together[1][name][index], gradient)
+
+
+@pytest.mark.parametrize("op", [decay_product, decay_product_exact])
+def test_decays_of_one_keep_every_bit_in_the_kernels(op, use_kernels):
+    initial = jnp.array([[0.1, -0.0, 3e38, -7.0]], dtype="float32")
+
+    use_kernels()
+
+    assert_same_bits(op(jnp.ones((1, 41, 4), "float32"), initial), jnp.broadcast_to(initial[:, None], (1, 41, 4)))
+
+
+@pytest.mark.parametrize("bad", [-0.5, math.nan])
+def test_a_nan_in_the_kernels_stays_in_its_row_and_channel_and_its_future(bad, use_kernels):
+    gamma = jnp.full((2, 41, 3), 0.5).at[1, 10, 2].set(bad)
+
+    use_kernels()
+    result = decay_product(gamma, jnp.ones((2, 3)))
+
+    expected = np.zeros((2, 41, 3), dtype=bool)
+    expected[1, 10:, 2] = True
+    np.testing.assert_array_equal(np.isnan(result), expected)
+
+
+def test_sharded_rows_and_channels_give_the_bits_of_one_device():
+    program = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from mmrec.impls.jax_ops import linear_recurrence
+
+mesh = jax.make_mesh((2, 2), ("rows", "channels"))
+rng = np.random.default_rng(0)
+a, b = (jnp.asarray(rng.random((4, 50, 6)), "float32") for _ in range(2))
+h0 = jnp.asarray(rng.random((4, 6)), "float32")
+both = jax.jit(lambda *x: (linear_recurrence(*x), jax.grad(lambda *y: (linear_recurrence(*y) ** 2).sum(), (0, 1, 2))(*x)))
+expected = both(a, b, h0)
+time, row = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("rows", None, "channels"), ("rows", "channels")))
+result = both(jax.device_put(a, time), jax.device_put(b, time), jax.device_put(h0, row))
+assert result[0].sharding.is_equivalent_to(time, 3), result[0].sharding
+for one, other in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+"""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
 
 
 def test_the_backend_imports_nothing_else_of_the_project_and_no_other_framework():

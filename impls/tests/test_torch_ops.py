@@ -146,6 +146,18 @@ def test_every_state_and_gradient_is_what_the_formula_gives_step_by_step(op, opt
     torch.testing.assert_close(gradients(op, arguments, options), expected)
 
 
+@every_device
+@pytest.mark.parametrize(("rows", "channels"), [(2, 3), (2, 1000), (1, 6000)], ids=["narrow", "two slabs", "wide"])
+@pytest.mark.parametrize("op", [decay_product, decay_product_exact, log_decay_product, linear_recurrence])
+def test_a_scan_is_the_same_side_by_side_and_in_slabs(op, rows, channels, device):
+    """On a CPU: 17 chunks side by side and 5 steps; a slab of 16 chunks and one of 21 steps; slabs of 80 steps."""
+    arguments = make_arguments(op, 277, rows, channels, device=device)
+
+    torch.testing.assert_close(op(**arguments), step_by_step(op, arguments))
+    expected = gradients(lambda **x: step_by_step(op, x), arguments, {})
+    torch.testing.assert_close(gradients(op, arguments, {}), expected)
+
+
 @every_case
 def test_gradients_equal_central_differences_in_float64(op, options):
     arguments = make_arguments(op)

@@ -31,7 +31,7 @@ SUBJECT = {
     "device": "cuda" if torch.cuda.is_available() else "cpu",
     "ops": _OPS,
     "checked": checked,
-    "declares": {"log_decay_product": {"depth": "tree"}},
+    "declares": {"log_decay_product": {"depth": "sequential"}},
 }
 
 __all__ = ["SUBJECT", "checked", *_OPS]

@@ -1,72 +1,70 @@
-"""How are all steps of h_t = a_t h_{t-1} + b_t computed at once, and differentiated?
+"""How are all steps of h_t = f_t h_{t-1} + c_t computed, and differentiated?
 
-Clauses     MDI-1, SCAN-2, SCAN-11, GRAD-1
-Parallel    every step of every row and channel at once, ceil(log2 T) rounds (Hillis and Steele's doubling)
-Memory      two copies of [B, T, D] that are updated in place, one more of temporaries; the backward keeps a, h, h0
-Precision   that of the arguments
+Clauses     MDI-1, SCAN-2, SCAN-6, GRAD-1
+Parallel    over rows and channels, and over time where that is not enough: _take_steps.py
+Memory      every number is read and written once, a slab of time that fits into the cache after another. For the
+            gradient the inputs and the states are kept
+Precision   that of `initial`; results are rounded once, to the dtype of the inputs
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
 
+from ._take_steps import Some, slabs, take_steps
 
-def affine_scan(a: torch.Tensor, b: torch.Tensor, reverse: bool = False) -> torch.Tensor:
-    """Return x_t = a_t x_{t-1} + b_t with x_{-1} = 0, or x_t = a_t x_{t+1} + b_t with x_T = 0 if reversed.
 
-    After each round, step t holds the map of the last `reach` steps up to t; the next round composes it with the
-    map that ends where its own begins. A step is only ever combined with earlier ones of its row and channel, so
-    that a NaN reaches nothing else.
+class Step(NamedTuple):
+    """What the steps of one op do: h -> f h + c. All arguments are [B, S, D] in the arithmetic dtype."""
 
-    Args     a, b  [B, T, D]
-    Returns  [B, T, D], new memory
+    coefficients: Callable[..., tuple[Some, Some]]  # inputs -> (f, c); None: nothing is multiplied, or added
+    write_gradients: Callable[..., None]  # (list of where to, s, states before, *inputs); may overwrite s
+
+
+class Scan(torch.autograd.Function):
+    """h_t = f_t h_{t-1} + c_t with h_{-1} = initial.
+
+    Args     step     the op's
+             initial  [B, D] in the arithmetic dtype
+             inputs   [B, T, D] each, of one dtype
+    Returns  [B, T, D] in the dtype of the inputs
     """
-    if reverse:
-        return affine_scan(a.flip(1), b.flip(1)).flip(1)
-    factor, value = a.clone(), b.clone()
-    reach = 1
-    while reach < value.shape[1]:
-        # The right-hand sides are complete before anything is written: earlier and later steps overlap.
-        value[:, reach:] = factor[:, reach:] * value[:, :-reach] + value[:, reach:]
-        factor[:, reach:] = factor[:, reach:] * factor[:, :-reach]
-        reach *= 2
-    return value
-
-
-class LinearRecurrence(torch.autograd.Function):
-    """h_t = a_t h_{t-1} + b_t for a, b [B, T, D] and h_{-1} = h0 [B, D], all of one dtype."""
 
     @staticmethod
-    def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor, h0: torch.Tensor) -> torch.Tensor:
-        inflow = torch.cat([a[:, :1] * h0[:, None] + b[:, :1], b[:, 1:]], dim=1)
-        h = affine_scan(a, inflow)
-        ctx.save_for_backward(a, h0, h)
-        return h
+    def forward(ctx: Any, step: Step, initial: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
+        h, states = initial, torch.empty(inputs[0].shape, dtype=initial.dtype, device=initial.device)
+        for slab in slabs(states):
+            h = take_steps(*step.coefficients(*(x[:, slab].to(h.dtype) for x in inputs)), h, states[:, slab])
+        ctx.step = step
+        ctx.save_for_backward(initial, states, *inputs)
+        return states.to(inputs[0].dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_h: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """s_t = g_t + a_{t+1} s_{t+1};  da_t = s_t h_{t-1},  db_t = s_t,  dh0 = a_0 s_0."""
-        a, h0, h = ctx.saved_tensors
-        if a.shape[1] == 0:
-            return torch.zeros_like(a), torch.zeros_like(a), torch.zeros_like(h0)
-        following = torch.cat([a[:, 1:], torch.zeros_like(a[:, :1])], dim=1)  # a_{t+1}; nothing follows the last step
-        s = affine_scan(following, grad_h, reverse=True)
-        needs_a, needs_b, needs_h0 = ctx.needs_input_grad
-        return (
-            s * torch.cat([h0[:, None], h[:, :-1]], dim=1) if needs_a else None,
-            s if needs_b else None,
-            a[:, 0] * s[:, 0] if needs_h0 else None,
-        )
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """s_t = g_t + f_{t+1} s_{t+1};  df_t = s_t h_{t-1},  dc_t = s_t,  dh_{-1} = f_0 s_0."""
+        initial, states, *inputs = ctx.saved_tensors
+        grads = tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in inputs)
+        s_next = grad_initial = torch.zeros_like(initial)
+        for slab in reversed(slabs(states)):
+            x = [array[:, slab.start : slab.stop + 1].to(initial.dtype) for array in inputs]
+            f, _ = ctx.step.coefficients(*x)
+            if f is not None and slab.stop == states.shape[1]:
+                f = torch.cat([f, torch.zeros_like(initial)[:, None]], dim=1)  # nothing follows the last step
+            s = torch.empty_like(states[:, slab])
+            take_steps(None if f is None else f[:, 1:], grad[:, slab].to(s.dtype), s_next, s, reverse=True)
+            inside = [array[:, : s.shape[1]] for array in x]
+            s_next = s[:, 0].clone()
+            grad_initial = s_next if f is None else f[:, 0] * s_next
+            outputs = [whole[:, slab] for whole in grads]
+            ctx.step.write_gradients(outputs, s, _before(slab, states, initial), *inside)
+        return None, grad_initial, *grads
 
 
-def running_product(factors: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
-    """Return y_t = initial * factor_0 * ... * factor_t: the recurrence without inflow.
-
-    The inflow is -0.0 because that is the number whose addition changes nothing: 0.0 would turn -0.0 into 0.0.
-    The recurrence's adjoint is then the exclusion product, valid at factors of zero because it never divides.
-
-    Args  factors [B, T, D], initial [B, D]
-    """
-    return LinearRecurrence.apply(factors, torch.full_like(factors, -0.0), initial)
+def _before(slab: slice, states: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
+    """The state before every step of a slab."""
+    if slab.start == 0:
+        return torch.cat([initial[:, None], states[:, : slab.stop - 1]], dim=1)
+    return states[:, slab.start - 1 : slab.stop - 1]

@@ -1,8 +1,8 @@
 """Running product of decays, each kept from falling below e^-50.
 
 Clauses     SCAN-2, STAB-3, STAB-9
-Parallel    all steps at once: the doubling scan of _scan.py
-Memory      a few copies of [B, T, D] in the arithmetic dtype
+Parallel    over rows, channels and, where that is not enough, time: _take_steps.py
+Memory      reads and writes every number once
 Precision   float32 for the narrow dtypes and float32, float64 for float64
 """
 
@@ -11,10 +11,23 @@ import math
 import torch
 
 from ._checks import check_arrays
-from ._precision import arithmetic_dtype
-from ._scan import running_product
+from ._precision import arithmetic_dtype, below, no_negatives
+from ._scan import Scan, Step
 
 FLOOR = math.exp(-50.0)
+
+
+def _coefficients(gamma: torch.Tensor) -> tuple[torch.Tensor, None]:
+    floored = torch.nn.functional.threshold(no_negatives(gamma), below(FLOOR, gamma.dtype), FLOOR)
+    return floored, None  # SCAN-2, STAB-3
+
+
+def _write_gradients(out: list[torch.Tensor], s: torch.Tensor, before: torch.Tensor, gamma: torch.Tensor) -> None:
+    """s h_{t-1}, and 0 below the floor."""
+    out[0].copy_(torch.ops.aten.threshold_backward(s.mul_(before), gamma, below(FLOOR, gamma.dtype)))
+
+
+_STEP = Step(_coefficients, _write_gradients)
 
 
 def decay_product(gamma: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
@@ -29,7 +42,4 @@ def decay_product(gamma: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
     Raises   TypeError, ValueError when an argument has the wrong dtype or shape; in checked mode, value
     """
     check_arrays({"gamma": (gamma, "BTD"), "initial": (initial, "BD")}, domains={"gamma": (0.0, 1.0)})
-    arithmetic = arithmetic_dtype(gamma.dtype)
-    decay = gamma.to(arithmetic)
-    factors = torch.where(decay < 0, math.nan, decay.clamp(min=FLOOR))
-    return running_product(factors, initial.to(arithmetic)).to(gamma.dtype)
+    return Scan.apply(_STEP, initial.to(arithmetic_dtype(gamma.dtype)), gamma)

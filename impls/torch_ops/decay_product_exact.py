@@ -1,18 +1,27 @@
 """Running product of decays, exactly zero from the first decay of zero on.
 
 Clauses     STAB-8, SCAN-2, STAB-9
-Parallel    all steps at once: the doubling scan of _scan.py
-Memory      a few copies of [B, T, D] in the arithmetic dtype
+Parallel    over rows, channels and, where that is not enough, time: _take_steps.py
+Memory      reads and writes every number once
 Precision   float32 for the narrow dtypes and float32, float64 for float64
 """
-
-import math
 
 import torch
 
 from ._checks import check_arrays
-from ._precision import arithmetic_dtype
-from ._scan import running_product
+from ._precision import arithmetic_dtype, no_negatives
+from ._scan import Scan, Step
+
+
+def _coefficients(gamma: torch.Tensor) -> tuple[torch.Tensor, None]:
+    return no_negatives(gamma), None  # STAB-8
+
+
+def _write_gradients(out: list[torch.Tensor], s: torch.Tensor, before: torch.Tensor, gamma: torch.Tensor) -> None:
+    torch.mul(s, before, out=out[0])
+
+
+_STEP = Step(_coefficients, _write_gradients)
 
 
 def decay_product_exact(gamma: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
@@ -28,7 +37,4 @@ def decay_product_exact(gamma: torch.Tensor, initial: torch.Tensor) -> torch.Ten
     Raises   TypeError, ValueError when an argument has the wrong dtype or shape; in checked mode, value
     """
     check_arrays({"gamma": (gamma, "BTD"), "initial": (initial, "BD")}, domains={"gamma": (0.0, 1.0)})
-    arithmetic = arithmetic_dtype(gamma.dtype)
-    decay = gamma.to(arithmetic)
-    factors = torch.where(decay < 0, math.nan, decay)
-    return running_product(factors, initial.to(arithmetic)).to(gamma.dtype)
+    return Scan.apply(_STEP, initial.to(arithmetic_dtype(gamma.dtype)), gamma)

@@ -1,8 +1,8 @@
 """Linear recurrence: a state that decays and takes in.
 
 Clauses     MDI-1
-Parallel    all steps at once: the doubling scan of _scan.py
-Memory      a few copies of [B, T, D] in the arithmetic dtype
+Parallel    over rows, channels and, where that is not enough, time: _take_steps.py
+Memory      reads and writes every number once
 Precision   float32 for the narrow dtypes and float32, float64 for float64
 """
 
@@ -10,7 +10,21 @@ import torch
 
 from ._checks import check_arrays
 from ._precision import arithmetic_dtype
-from ._scan import LinearRecurrence
+from ._scan import Scan, Step
+
+
+def _coefficients(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return a, b  # MDI-1
+
+
+def _write_gradients(
+    out: list[torch.Tensor], s: torch.Tensor, before: torch.Tensor, a: torch.Tensor, b: torch.Tensor
+) -> None:
+    torch.mul(s, before, out=out[0])
+    out[1].copy_(s)
+
+
+_STEP = Step(_coefficients, _write_gradients)
 
 
 def linear_recurrence(a: torch.Tensor, b: torch.Tensor, h0: torch.Tensor) -> torch.Tensor:
@@ -24,5 +38,4 @@ def linear_recurrence(a: torch.Tensor, b: torch.Tensor, h0: torch.Tensor) -> tor
     Raises   TypeError, ValueError when an argument has the wrong dtype or shape; in checked mode, value
     """
     check_arrays({"a": (a, "BTD"), "b": (b, "BTD"), "h0": (h0, "BD")}, domains={"a": (-1.0, 1.0)})
-    arithmetic = arithmetic_dtype(a.dtype)
-    return LinearRecurrence.apply(a.to(arithmetic), b.to(arithmetic), h0.to(arithmetic)).to(a.dtype)
+    return Scan.apply(_STEP, h0.to(arithmetic_dtype(a.dtype)), a, b)

@@ -1,8 +1,8 @@
 """Running product of decays in log space, for products below the range of floating point.
 
 Clauses     SCAN-6, STAB-3
-Parallel    all steps at once: the doubling scan of _scan.py, so the sum is a tree of depth ceil(log2 T) + 1
-Memory      a few copies of [B, T, D] in the arithmetic dtype
+Parallel    over rows, channels and, where that is not enough, time: _take_steps.py
+Memory      reads and writes every number once
 Precision   float32 for the narrow dtypes and float32, float64 for float64
 """
 
@@ -11,8 +11,21 @@ import math
 import torch
 
 from ._checks import check_arrays
-from ._precision import arithmetic_dtype
-from ._scan import LinearRecurrence
+from ._precision import arithmetic_dtype, below
+from ._scan import Scan, Step
+
+
+def _coefficients(log_gamma: torch.Tensor) -> tuple[None, torch.Tensor]:
+    return None, log_gamma.clamp(-50.0, 0.0)  # SCAN-6, STAB-3
+
+
+def _write_gradients(out: list[torch.Tensor], s: torch.Tensor, before: torch.Tensor, log_gamma: torch.Tensor) -> None:
+    """s inside the clamp and at its ends. This function of PyTorch is 0 at its ends: they lie just outside."""
+    lowest, highest = below(-50.0, log_gamma.dtype), torch.finfo(log_gamma.dtype).tiny
+    out[0].copy_(torch.ops.aten.hardtanh_backward(s, log_gamma, lowest, highest))
+
+
+_STEP = Step(_coefficients, _write_gradients)
 
 
 def log_decay_product(log_gamma: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
@@ -27,7 +40,4 @@ def log_decay_product(log_gamma: torch.Tensor, initial: torch.Tensor) -> torch.T
     Raises   TypeError, ValueError when an argument has the wrong dtype or shape; in checked mode, value
     """
     check_arrays({"log_gamma": (log_gamma, "BTD"), "initial": (initial, "BD")}, domains={"log_gamma": (-math.inf, 0.0)})
-    arithmetic = arithmetic_dtype(log_gamma.dtype)
-    terms = log_gamma.to(arithmetic).clamp(min=-50.0, max=0.0)
-    sums = LinearRecurrence.apply(torch.ones_like(terms), terms, initial.to(arithmetic))
-    return sums.to(log_gamma.dtype)
+    return Scan.apply(_STEP, initial.to(arithmetic_dtype(log_gamma.dtype)), log_gamma)
