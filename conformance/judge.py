@@ -35,7 +35,7 @@ class Trial:
     # ---- judging ------------------------------------------------------------------------
     def judge_values(self, case: Case, inputs: Arrays, answer: Answer, select: Select = ()) -> Finding:
         """The result against the reference; only ``select`` of it when given (the rest may be NaN by design)."""
-        wrong = self.misbehaviour(case, inputs, answer)
+        wrong = self.misbehaviour(case, answer)
         if wrong is not None:
             return wrong
         question = Question(inputs, dict(case.options), case.storage, answer.result, declares=self.declares)
@@ -44,7 +44,7 @@ class Trial:
 
     def judge_gradients(self, case: Case, inputs: Arrays, g: np.ndarray, answer: Answer) -> Finding:
         """The gradient of every argument, element by element."""
-        wrong = self.misbehaviour(case, inputs, answer)
+        wrong = self.misbehaviour(case, answer)
         if wrong is not None:
             return wrong
         for name, gradient in answer.gradients.items():
@@ -60,7 +60,7 @@ class Trial:
         pairs = {f"gradient of {name}": (answer.gradients[name], found[name]) for name in found}
         return self.compare(case, pairs)
 
-    def misbehaviour(self, case: Case, inputs: Arrays, answer: Answer) -> Finding | None:
+    def misbehaviour(self, case: Case, answer: Answer) -> Finding | None:
         """What is wrong with the answer before any number is looked at."""
         expected = case.sizes.shape("BTD")
         wrong: tuple[Verdict, str] | None = None

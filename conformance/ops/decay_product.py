@@ -19,7 +19,7 @@ def a_decay_of_one_changes_no_bit(trial: Trial, case: Case) -> Iterator[Finding]
     """gamma = 1 everywhere: the initial value, bit for bit, at every step."""
     inputs = with_inputs(case.inputs(), gamma=1.0)
     answer = trial.ask(case, inputs)
-    wrong = trial.misbehaviour(case, inputs, answer)
+    wrong = trial.misbehaviour(case, answer)
     yield wrong or identical(case, "result", answer.result, inputs["initial"][:, None])
 
 
@@ -27,7 +27,7 @@ def products_never_grow(trial: Trial, case: Case) -> Iterator[Finding]:
     """|y_t| <= |y_{t-1}| up to the two tolerances and the rounding to storage."""
     inputs = case.inputs()
     answer = trial.ask(case, inputs)
-    wrong = trial.misbehaviour(case, inputs, answer)
+    wrong = trial.misbehaviour(case, answer)
     if wrong is not None:
         yield wrong
         return

@@ -20,7 +20,7 @@ def a_zero_forgets_for_ever(trial: Trial, case: Case) -> Iterator[Finding]:
     inputs["gamma"] = inputs["gamma"].copy()
     inputs["gamma"][:, cut] = 0.0
     answer = trial.ask(case, inputs)
-    wrong = trial.misbehaviour(case, inputs, answer)
+    wrong = trial.misbehaviour(case, answer)
     yield wrong or identical(case, "result", answer.result[:, cut:], np.zeros(()))
 
 

@@ -34,7 +34,7 @@ def a_log_decay_of_zero_changes_no_bit(trial: Trial, case: Case) -> Iterator[Fin
     """log gamma = 0 everywhere: the initial value, bit for bit, at every step."""
     inputs = with_inputs(case.inputs(), log_gamma=0.0)
     answer = trial.ask(case, inputs)
-    wrong = trial.misbehaviour(case, inputs, answer)
+    wrong = trial.misbehaviour(case, answer)
     yield wrong or identical(case, "result", answer.result, inputs["initial"][:, None])
 
 
