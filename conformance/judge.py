@@ -42,6 +42,11 @@ class Trial:
         found = enclosures(self.op, question)["result"]
         return self.compare(case, {"result": (question.result, found)}, select)
 
+    def judge_exactly(self, case: Case, inputs: Arrays, expected: np.ndarray, select: Select = ()) -> Finding:
+        """Ask, and demand these very values of the result, or of ``select`` of it, where arithmetic leaves no choice."""
+        answer = self.ask(case, inputs)
+        return self.misbehaviour(case, answer) or identical(case, "result", answer.result[select], expected)
+
     def judge_gradients(self, case: Case, inputs: Arrays, g: np.ndarray, answer: Answer) -> Finding:
         """The gradient of every argument, element by element."""
         wrong = self.misbehaviour(case, answer)

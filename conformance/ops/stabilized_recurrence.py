@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from mmrec.conformance.cases import Case
-from mmrec.conformance.judge import Trial, compare_arrays, identical
+from mmrec.conformance.judge import Trial, compare_arrays
 from mmrec.conformance.ops import Arrays, Op, Property, Sizes
 from mmrec.conformance.ops._regimes import gate_weights, normal, recurrence_regimes
 from mmrec.conformance.properties import NEAR_THE_EXACT_TRAJECTORY, SEQUENTIAL, with_inputs
@@ -61,10 +61,8 @@ def a_shut_or_open_gate_is_exact(trial: Trial, case: Case) -> Iterator[Finding]:
     )
     for logit in (-8192.0, 8192.0):
         inputs = with_inputs(case.inputs(), gate_z=logit, gamma=0.0)
-        answer = trial.ask(plain, inputs)
-        wrong = trial.misbehaviour(plain, answer)
-        kept = np.broadcast_to(inputs["h0"][:, None], inputs["z"].shape) if logit < 0 else inputs["z"]
-        yield wrong or identical(plain, "result", answer.result, kept)
+        kept = inputs["h0"][:, None] if logit < 0 else inputs["z"]
+        yield trial.judge_exactly(plain, inputs, kept)
 
 
 def the_state_is_wider_than_its_storage(trial: Trial, case: Case) -> Iterator[Finding]:
