@@ -1,7 +1,7 @@
 """The command line: judge kernels, read the spec, draw and compare results."""
 
+import math
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from mmrec.conformance.calls import WRONG_CALL, refuse, require_writable, what_can_be_judged
 from mmrec.conformance.plugin import PROFILES
 
 app = typer.Typer(help="Judge sequence-model kernels against an executable specification.", no_args_is_help=True,
@@ -19,7 +20,6 @@ app = typer.Typer(help="Judge sequence-model kernels against an executable speci
 spec_app = typer.Typer(help="Read the specification.", no_args_is_help=True)
 app.add_typer(spec_app, name="spec")
 
-WRONG_CALL = 2  # exit code; 0 conforms, 1 does not
 RESULT = Path("results/result.json")
 PYTEST_ARGUMENTS: list[str] = []  # of this call, after `--`
 
@@ -32,12 +32,6 @@ def main() -> None:
         PYTEST_ARGUMENTS.extend(arguments[cut + 1 :])
         arguments = arguments[:cut]
     app(args=arguments)
-
-
-def refuse(message: str) -> typer.Exit:
-    """Say in one line what is wrong with the call; exit code 2."""
-    Console(stderr=True, soft_wrap=True).print(Text(f"mmrec: {message}"))
-    return typer.Exit(WRONG_CALL)
 
 
 # ---- judging --------------------------------------------------------------------------------
@@ -69,15 +63,20 @@ def verify(
         for value in values:
             if value not in accepted:
                 raise refuse(f"{option}: {value!r} is not one of {', '.join(accepted)}")
+    if jobs != "auto" and not jobs.isdecimal():
+        raise refuse(f"--jobs: {jobs!r} is neither a number of processes nor auto")
+    if not 0 < time_limit < math.inf:
+        raise refuse(f"--time-limit: {time_limit:g} is not a positive number of seconds")
+    require_writable("--out", out)
     try:
-        if replay:
-            Case.parse(replay)
-        with (
-            ThreadPoolExecutor() as pool
-        ):  # each is loaded in a process of its own: what is wrong is said before any test
-            implemented = {name for ops in pool.map(ops_of, subject) for name in ops}
+        wanted = [Case.parse(replay).op] if replay else op
+        implemented = what_can_be_judged(subject)
     except (SubjectError, ValueError) as error:
         raise refuse(str(error)) from None
+    if wanted and not implemented.intersection(wanted):
+        raise refuse(
+            f"{' and '.join(subject)}: no {' or '.join(wanted)} to judge, only {', '.join(sorted(implemented))}"
+        )
     tests = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
     arguments = [*plugin.arguments(), "--pyargs", *(f"mmrec.conformance.{test}" for test in tests),
                  "-q", "--no-header", "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:benchmark",
@@ -91,15 +90,6 @@ def verify(
     raise typer.Exit({0: 0, 1: 1}.get(int(code), WRONG_CALL))
 
 
-def ops_of(given: str) -> tuple[str, ...]:
-    """The ops of a subject; SubjectError when it cannot be judged as given."""
-    from mmrec.conformance.worker import Worker
-
-    worker = Worker(given)
-    worker.close()
-    return worker.profile.ops
-
-
 @app.command()
 def calibrate(
     stride: Annotated[int, typer.Option(help="look at every n-th float32; 1 is all of them")] = 0,
@@ -107,6 +97,8 @@ def calibrate(
     """Measure this machine's elementary functions against the error model; exit 1 when an assumption does not hold."""
     from mmrec.conformance import calibrate as calibration
 
+    if stride < 0:
+        raise refuse(f"--stride: {stride} is not a positive number")
     measurements = calibration.calibrate(stride or calibration.STRIDE)
     raise typer.Exit(0 if calibration.print_calibration(measurements) else 1)
 
@@ -189,6 +181,9 @@ def report(
     beside = result.with_name("benchmarks.json")
     speeds = benchmarks or (beside if beside.is_file() else None)
     path = out or result.with_name("report.html")
+    require_writable("--out", path.parent)
+    if path.is_dir():
+        raise refuse(f"--out: {path} is a folder; expected the name of an HTML file")
     try:
         write_report(document, path, timings.read(speeds) if speeds else None)
     except ValueError as error:

@@ -1,7 +1,7 @@
 """One test's view of one subject, op and dtype: ask, explore, conclude."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,11 +95,14 @@ class Examination:
         pytest.skip(reason)
 
     # ---- exploring ----------------------------------------------------------------------
-    def explore(self, examine: Examine, examples: int, regimes: Iterable[str] = ()) -> None:
+    def explore(self, examine: Examine, examples: int, regimes: Collection[str] = ()) -> None:
         """Draw cases of every regime and examine each; or the one case given for replay."""
         replay = self.session.config.option.mmrec_replay
         if replay:
-            self.examine(examine, [Case.parse(replay)])
+            case = Case.parse(replay)
+            if case.regime not in (regimes or self.op.regimes):
+                self.leave_out(f"not said of the regime {case.regime}")
+            self.examine(examine, [case])
             return
         shapes = self.effort.shapes_for(self.dtype, self.part is not None, self.profile.interpreted)
         explore(self.trial, self.record, examine, regimes or self.op.regimes, examples=examples,

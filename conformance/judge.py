@@ -35,16 +35,21 @@ class Trial:
     # ---- judging ------------------------------------------------------------------------
     def judge_values(self, case: Case, inputs: Arrays, answer: Answer, select: Select = ()) -> Finding:
         """The result against the reference; only ``select`` of it when given (the rest may be NaN by design)."""
-        wrong = self.misbehaviour(case, inputs, answer)
+        wrong = self.misbehaviour(case, answer)
         if wrong is not None:
             return wrong
         question = Question(inputs, dict(case.options), case.storage, answer.result, declares=self.declares)
         found = enclosures(self.op, question)["result"]
         return self.compare(case, {"result": (question.result, found)}, select)
 
+    def judge_exactly(self, case: Case, inputs: Arrays, expected: np.ndarray, select: Select = ()) -> Finding:
+        """Ask, and demand these very values of the result, or of ``select`` of it, where arithmetic leaves no choice."""
+        answer = self.ask(case, inputs)
+        return self.misbehaviour(case, answer) or identical(case, "result", answer.result[select], expected)
+
     def judge_gradients(self, case: Case, inputs: Arrays, g: np.ndarray, answer: Answer) -> Finding:
         """The gradient of every argument, element by element."""
-        wrong = self.misbehaviour(case, inputs, answer)
+        wrong = self.misbehaviour(case, answer)
         if wrong is not None:
             return wrong
         for name, gradient in answer.gradients.items():
@@ -60,7 +65,7 @@ class Trial:
         pairs = {f"gradient of {name}": (answer.gradients[name], found[name]) for name in found}
         return self.compare(case, pairs)
 
-    def misbehaviour(self, case: Case, inputs: Arrays, answer: Answer) -> Finding | None:
+    def misbehaviour(self, case: Case, answer: Answer) -> Finding | None:
         """What is wrong with the answer before any number is looked at."""
         expected = case.sizes.shape("BTD")
         wrong: tuple[Verdict, str] | None = None

@@ -76,7 +76,7 @@ def states_stay_near_the_exact_trajectory(trial: Trial, case: Case) -> Iterator[
     case = case.with_sizes(T=enough, D=min(max(case.sizes.D, 2), 4))
     inputs = case.inputs()
     answer = trial.ask(case, inputs)
-    wrong = trial.misbehaviour(case, inputs, answer)
+    wrong = trial.misbehaviour(case, answer)
     if wrong is not None:
         yield wrong
         return

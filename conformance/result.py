@@ -92,6 +92,8 @@ def read(path: Path) -> dict[str, Any]:
         jsonschema.validate(document, schema())
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; expected a result.json written by a conformance run") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}; expected a result.json") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: is not JSON: {error}") from None
     except jsonschema.ValidationError as error:

@@ -18,6 +18,7 @@ BUILT_IN = {
     **{name: f"mmrec.impls.{name}_ops" for name in ("torch", "triton", "jax")},
     "torch-parallel": "mmrec.impls.torch_ops.parallel",
 }
+ACCEPTED = f"expected a built-in ({', '.join(BUILT_IN)}), a .py file or a module"
 KEYS = ("name", "framework", "device", "ops", "declares", "checked", "model")
 
 
@@ -55,6 +56,10 @@ def from_dictionary(entries: Any, given: str) -> Subject:
     for key in ("name", "framework", "ops"):
         if key not in entries:
             raise SubjectError(f'{given}: SUBJECT has no "{key}"; name, framework and ops are required')
+    if not isinstance(entries["name"], str) or not entries["name"].strip():
+        raise SubjectError(f'{given}: SUBJECT["name"] is {entries["name"]!r}, expected a text')
+    if not isinstance(entries.get("device"), str | None):
+        raise SubjectError(f'{given}: SUBJECT["device"] is {entries["device"]!r}, expected a text such as "cuda:0"')
     try:
         framework(entries["framework"])
     except ValueError as error:
@@ -78,7 +83,7 @@ def from_dictionary(entries: Any, given: str) -> Subject:
         _check_declared(given, name, declared)
     if not callable(entries.get("checked", dict)):
         raise SubjectError(f'{given}: SUBJECT["checked"] must be a function that returns a context manager')
-    return Subject(str(entries["name"]), entries["framework"], ops, entries.get("device"),
+    return Subject(entries["name"], entries["framework"], ops, entries.get("device"),
                    declares, entries.get("checked"))  # fmt: skip
 
 
@@ -100,11 +105,13 @@ def _import(given: str) -> ModuleType:
     if given in BUILT_IN:
         given = BUILT_IN[given]
     path = Path(given)
+    if not given:
+        raise SubjectError(f"the subject's name is empty; {ACCEPTED}")
     if path.suffix == ".py" or "/" in given:
-        if not path.is_file():
-            raise SubjectError(
-                f"{given}: no such file; expected a built-in ({', '.join(BUILT_IN)}), a .py file or a module"
-            )
+        if not path.exists():
+            raise SubjectError(f"{given}: no such file; {ACCEPTED}")
+        if path.suffix != ".py" or not path.is_file():
+            raise SubjectError(f"{given}: is not a Python file; {ACCEPTED}")
         spec = importlib.util.spec_from_file_location(f"mmrec_subject_{path.stem}", path)
         assert spec is not None and spec.loader is not None
         execute = spec.loader.exec_module
@@ -120,8 +127,8 @@ def _executed(given: str, run: Callable[[], ModuleType]) -> ModuleType:
         return run()
     except ModuleNotFoundError as error:
         if error.name and (given == error.name or given.startswith(f"{error.name}.")):
-            accepted = f"a built-in ({', '.join(BUILT_IN)}), a .py file or a module"
-            raise SubjectError(f"{given}: no such module; expected {accepted}") from None
+            what = "is not a Python file" if Path(given).exists() else "no such module"
+            raise SubjectError(f"{given}: {what}; {ACCEPTED}") from None
         raise SubjectError(f"{given}: cannot be imported: {error}") from None
     except Exception as error:
         raise SubjectError(f"{given}: cannot be imported: {type(error).__name__}: {error}") from None

@@ -26,7 +26,7 @@ def test_a_call_returns_its_own_array_and_leaves_its_inputs_alone(examination):
         inputs = case.inputs()
         g = case.cotangent() if examination.profile.differentiable else None
         answer = examination.trial.ask(case, inputs, g)
-        yield examination.trial.misbehaviour(case, inputs, answer) or Finding(Verdict.CONFORMS, case=str(case))
+        yield examination.trial.misbehaviour(case, answer) or Finding(Verdict.CONFORMS, case=str(case))
 
     layouts = LAYOUTS if examination.profile.strided else LAYOUTS[:1]
     examination.examine(examine, [replace(plain_case(examination), layout=layout) for layout in layouts])
@@ -43,7 +43,7 @@ def test_no_steps_give_an_empty_result_and_no_gradient(examination):
             yield examination.trial.judge_values(case, inputs, examination.trial.ask(case, inputs))
             return
         answer = examination.trial.ask(case, inputs, g)
-        wrong = examination.trial.misbehaviour(case, inputs, answer)
+        wrong = examination.trial.misbehaviour(case, answer)
         if wrong is not None:
             yield wrong
             return
@@ -151,7 +151,7 @@ def test_products_of_values_outside_their_domain_are_nan_from_there_on(examinati
             spoiled = inputs[name].copy()
             spoiled[1, step, 1] = outside
             answer = examination.trial.ask(case, {**inputs, name: spoiled})
-            wrong = examination.trial.misbehaviour(case, inputs, answer)
+            wrong = examination.trial.misbehaviour(case, answer)
             if wrong is not None:
                 yield wrong
                 return

@@ -81,6 +81,12 @@ class ErrorModel:
         return {**asdict(replace(self)), "arithmetic": self.arithmetic.name}
 
 
+def rounds_nothing(factor: np.ndarray) -> np.ndarray:
+    """NUM-7, products: where multiplication by this factor is exact, 0 and the powers of two (underflow apart)."""
+    mantissa, _ = np.frexp(np.abs(factor))
+    return (mantissa == 0.5) | (factor == 0)
+
+
 def model_for(storage: Format) -> ErrorModel:
     """The error model of an op whose arrays are stored in that format (CONV-3)."""
     return ErrorModel(arithmetic=arithmetic_of(storage))

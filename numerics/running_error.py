@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import erf as erf_of
 from scipy.special import expit
 
-from mmrec.numerics.error_model import ErrorModel
+from mmrec.numerics.error_model import ErrorModel, rounds_nothing
 
 SLACK = 1 + 2.0**-40
 UNKNOWN = 1e30  # the error of a number of which nothing is known; finite, so that 0 times it is 0
@@ -231,6 +231,5 @@ class RunningError:
 
 
 def _exact_factor(number: RunningError) -> np.ndarray:
-    """Where multiplying by this number rounds nothing: exact 0, 1, 2, 1/2 ... (underflow apart)."""
-    mantissa, _ = np.frexp(np.abs(number.value))
-    return ((mantissa == 0.5) | (number.value == 0)) & (number.error == 0)
+    """Where multiplying by this number rounds nothing: it is known exactly, and a power of two or 0."""
+    return rounds_nothing(number.value) & (number.error == 0)

@@ -39,7 +39,7 @@ def decays_stay_in_range(trial: Trial, case: Case) -> Iterator[Finding]:
     """1e-6 <= gamma <= 1 - 1e-6, up to the rounding of the limits and of the storage."""
     inputs = case.inputs()
     answer = trial.ask(case, inputs)
-    wrong = trial.misbehaviour(case, inputs, answer)
+    wrong = trial.misbehaviour(case, answer)
     if wrong is not None:
         yield wrong
         return
@@ -62,7 +62,7 @@ def the_two_pathways_are_apart(trial: Trial, case: Case) -> Iterator[Finding]:
         if case.layout == "expanded":
             other[unfelt] = np.broadcast_to(other[unfelt][:1], other[unfelt].shape)
         first, second = trial.ask(case, shut), trial.ask(case, other)
-        wrong = trial.misbehaviour(case, shut, first) or trial.misbehaviour(case, other, second)
+        wrong = trial.misbehaviour(case, first) or trial.misbehaviour(case, second)
         yield wrong or identical(case, f"result with another {unfelt}", second.result, first.result)
 
 

@@ -34,7 +34,7 @@ def without_input_the_state_decays(trial: Trial, case: Case) -> Iterator[Finding
     """z = 0: the state is the decay product of its initial value, whatever the gate does."""
     inputs = with_inputs(case.inputs(), z=0.0)
     answer = trial.ask(case, inputs)
-    wrong = trial.misbehaviour(case, inputs, answer)
+    wrong = trial.misbehaviour(case, answer)
     if wrong is not None:
         yield wrong
         return
@@ -53,7 +53,7 @@ def an_unweighted_gate_is_half_open(trial: Trial, case: Case) -> Iterator[Findin
         z, gamma, h0 = (np.broadcast_to(x[:1], x.shape).copy() for x in (z, gamma, h0))
     inputs = {**with_inputs(case.inputs(), W_g=0.0, b_g=0.0), "z": z, "gamma": gamma, "h0": h0}
     answer = trial.ask(case, inputs)
-    wrong = trial.misbehaviour(case, inputs, answer)
+    wrong = trial.misbehaviour(case, answer)
     expected, h = np.empty(shape), h0
     for t in range(case.sizes.T):
         h = z[:, t] / 2 + gamma[:, t] * h
@@ -67,7 +67,7 @@ def the_state_stays_bounded(trial: Trial, case: Case) -> Iterator[Finding]:
     inputs = case.inputs()
     inputs["gamma"] = np.minimum(inputs["gamma"], 1 - 2.0**-6)
     answer = trial.ask(case, inputs)
-    wrong = trial.misbehaviour(case, inputs, answer)
+    wrong = trial.misbehaviour(case, answer)
     if wrong is not None:
         yield wrong
         return

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from mmrec.conformance.cases import Case
-from mmrec.conformance.judge import Trial, compare_arrays, identical
+from mmrec.conformance.judge import Trial, compare_arrays
 from mmrec.conformance.ops import Arrays, Op, Property, Sizes
 from mmrec.conformance.ops._regimes import gate_weights, normal, recurrence_regimes
 from mmrec.conformance.properties import NEAR_THE_EXACT_TRAJECTORY, SEQUENTIAL, with_inputs
@@ -37,7 +37,7 @@ def the_state_never_leaves_the_clip(trial: Trial, case: Case) -> Iterator[Findin
     inputs = case.inputs()
     inputs["z"] = case.storage.round(inputs["z"] * 1000)
     answer = trial.ask(case, inputs)
-    finding = trial.misbehaviour(case, inputs, answer)
+    finding = trial.misbehaviour(case, answer)
     if finding is None:
         limit = dict(case.options)["clip"]
         finding = Finding(Verdict.CONFORMS, case=str(case), where="result")
@@ -61,10 +61,8 @@ def a_shut_or_open_gate_is_exact(trial: Trial, case: Case) -> Iterator[Finding]:
     )
     for logit in (-8192.0, 8192.0):
         inputs = with_inputs(case.inputs(), gate_z=logit, gamma=0.0)
-        answer = trial.ask(plain, inputs)
-        wrong = trial.misbehaviour(plain, inputs, answer)
-        kept = np.broadcast_to(inputs["h0"][:, None], inputs["z"].shape) if logit < 0 else inputs["z"]
-        yield wrong or identical(plain, "result", answer.result, kept)
+        kept = inputs["h0"][:, None] if logit < 0 else inputs["z"]
+        yield trial.judge_exactly(plain, inputs, kept)
 
 
 def the_state_is_wider_than_its_storage(trial: Trial, case: Case) -> Iterator[Finding]:
@@ -76,7 +74,7 @@ def the_state_is_wider_than_its_storage(trial: Trial, case: Case) -> Iterator[Fi
     plain = replace(case.with_sizes(T=65), options=(("norm", "none"), ("eps", 1e-6), ("clip", 100.0)))
     inputs = with_inputs(plain.inputs(), z=0.0, gate_z=-8192.0, gamma=slow)
     answer = trial.ask(plain, inputs)
-    wrong = trial.misbehaviour(plain, inputs, answer)
+    wrong = trial.misbehaviour(plain, answer)
     if wrong is not None:
         yield wrong
         return

@@ -18,17 +18,11 @@ Loose by    the direct bound: correct kernels use .36 of it (median) and .84 at 
 import numpy as np
 
 from mmrec.numerics.bounds import Question
-from mmrec.numerics.error_model import ErrorModel
+from mmrec.numerics.error_model import ErrorModel, rounds_nothing
 from mmrec.numerics.judgement import Enclosure
 
 LOG_FLOOR = -50.0
 FLOOR = np.exp(LOG_FLOOR)
-
-
-def rounds_nothing(factor: np.ndarray) -> np.ndarray:
-    """NUM-7, products: where multiplication by this factor is exact, 0 and the powers of two."""
-    mantissa, _ = np.frexp(np.abs(factor))
-    return (mantissa == 0.5) | (factor == 0)
 
 
 def enclose_product(question: Question, floored: bool) -> Enclosure:
