@@ -4,6 +4,7 @@ A module's ``compile_specs()`` lists them. Each spec serves ``triton.compile(AST
 signature=signature, constexprs=constexprs), target=..., options=options)``.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import triton.language as tl
@@ -26,11 +27,12 @@ def compile_spec(
     storage: str,
     arithmetic_pointers: tuple[str, ...] = (),
     *,
+    types: Mapping[str, str] | None = None,
     num_warps: int = 4,
     enable_fp_fusion: bool = True,
     **constexprs: Any,
 ) -> CompileSpec:
-    """The types that a launch on contiguous arrays of dtype `storage` gives `kernel`.
+    """The types that a launch on contiguous arrays of dtype `storage` gives `kernel`, but for `types` of arguments.
 
     Arguments named ``*_ptr`` point to `storage`, or to its arithmetic dtype if listed in
     `arithmetic_pointers`. A stride of the last dimension, named ``*_stride_d``, is the constant 1, as
@@ -43,6 +45,8 @@ def compile_spec(
     for name in kernel.arg_names:
         if name in constexprs:
             signature[name] = "constexpr"
+        elif types and name in types:
+            signature[name] = types[name]
         elif name.endswith("_ptr"):
             narrow = storage in ("bf16", "fp16") and name in arithmetic_pointers
             signature[name] = "*fp32" if narrow else f"*{storage}"

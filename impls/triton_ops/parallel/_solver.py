@@ -11,13 +11,11 @@ from dataclasses import dataclass
 import torch
 import triton
 
-from .._launch import INTERPRETED
 from .._matmul import product
 from ._advance import advance
 from ._chunks import chain, freeze, verdict
 from ._walk import walk
 
-ROWS = 32 if INTERPRETED else 512  # what one launch advances: a multiple of 128 keeps 128 multiprocessors busy
 FEWEST_STEPS = 16
 FIRST_STEPS = 8  # of a restart before its first verdict
 SMALLEST = torch.finfo(torch.float32).tiny
@@ -34,8 +32,9 @@ class Report:
     depth: int  # steps taken one after another; the loop takes T
 
 
-def default_chunk(B: int, T: int) -> int:
-    return max(FEWEST_STEPS, triton.cdiv(B * T, ROWS))
+def default_chunk(B: int, T: int, rows: int) -> int:
+    """As few steps a chunk as `rows` rows allow, but no fewer than FEWEST_STEPS."""
+    return max(FEWEST_STEPS, triton.cdiv(T, rows // B))
 
 
 class Solver:
@@ -63,7 +62,9 @@ class Solver:
             same = (due == begun) | (due.isnan() & begun.isnan())
             mismatch = torch.where(same, 0.0, due - begun)
             sizes = mismatch.abs().amax(-1) / due.abs().amax(-1).clamp_min(SMALLEST)
-            sizes = sizes.nan_to_num(nan=math.inf).clamp_min(SMALLEST)  # a NaN is no small mismatch, nor is a tiny one none
+            sizes = sizes.nan_to_num(nan=math.inf).clamp_min(
+                SMALLEST
+            )  # a NaN is no small mismatch, nor is a tiny one none
             largest = torch.where(same.all(-1), 0.0, sizes).max().item()
             if largest == 0:
                 return self._report(len(mismatches), False)

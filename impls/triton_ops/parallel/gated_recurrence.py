@@ -3,11 +3,12 @@
 Clauses     REC-1, REC-PAR-1, REC-PAR-2, REC-PAR-3, REC-PAR-4
 Parallel    all chunks of time at once forwards (_solver.py); backwards one step after another (../gated_recurrence.py)
 Memory      reads z and gamma once to speculate, once to sweep, and once more for the few steps of each restart
-Precision   products read the state in the storage dtype and sum in float32; the state is float32. float64 is walked
-            step by step.
+Precision   products read the state in the storage dtype and sum in float32; the state is float32. float64, and what
+            has more channels or batch rows than the device can advance at once, is walked step by step.
 """
 
 import torch
+import triton
 from torch.autograd.function import once_differentiable
 
 from .._checks import check_arrays, check_values
@@ -15,6 +16,7 @@ from .._launch import apply
 from .._matmul import linear
 from ..gated_recurrence import gated_recurrence as walked
 from ..gated_recurrence import gradients_from_gates
+from ._advance import most_rows
 from ._solver import Report, Solver, default_chunk
 
 
@@ -59,12 +61,18 @@ def gated_recurrence_parallel(
         raise ValueError(f"tolerance: {tolerance} is outside [0, 1]")
     if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
         raise ValueError(f"chunk: {chunk!r} is not a whole number of at least 1 step")
-    B, T, _ = z.shape
-    if T == 0 or z.dtype == torch.float64:
+    B, T, D = z.shape
+    rows = most_rows(D, z.device)
+    if T == 0 or z.dtype == torch.float64 or rows < B:
         return walked(z, gamma, W_g, b_g, h0), Report(0.0, 0, T > 0, T)
+    chunk = min(chunk or default_chunk(B, T, rows), T)
+    if triton.cdiv(T, chunk) * B > rows:
+        least = triton.cdiv(T, rows // B)
+        raise ValueError(
+            f"chunk: {chunk} steps make more than the {rows} rows that fit this device: give at least {least}"
+        )
     reports: list[Report] = []
-    options = (min(chunk or default_chunk(B, T), T), tolerance, reports)
-    return apply(_GatedRecurrence, options, z, gamma, W_g, b_g, h0), reports[0]
+    return apply(_GatedRecurrence, (chunk, tolerance, reports), z, gamma, W_g, b_g, h0), reports[0]
 
 
 def gated_recurrence(
