@@ -6,7 +6,6 @@ that are trusted (the mutants).
 """
 
 import importlib.metadata
-import importlib.util
 import multiprocessing
 import os
 import re
