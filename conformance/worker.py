@@ -6,7 +6,6 @@ that are trusted (the mutants).
 """
 
 import importlib.metadata
-import importlib.util
 import multiprocessing
 import os
 import re
@@ -192,16 +191,24 @@ def _serve(pipe: Connection, given: str) -> None:
         pipe.send(respond(subject, request))
 
 
+def _source_of(module: str) -> Path | None:
+    """Where a module's source is. Unlike ``importlib.util.find_spec`` it imports no package that the module lies in."""
+    found, places, name = None, None, ""
+    for part in module.split("."):
+        name = f"{name}.{part}".lstrip(".")
+        found = next(filter(None, (finder.find_spec(name, places) for finder in sys.meta_path)), None)
+        if found is None:
+            return None
+        places = found.submodule_search_locations
+    return Path(found.origin) if found is not None and found.origin else None
+
+
 def _prepare_frameworks(given: str) -> None:
     """Poison the buffers of every framework the subject's source mentions, before it can keep the originals."""
     module = BUILT_IN.get(given, given)
     path = Path(module)
     if path.suffix != ".py":
-        try:
-            found = importlib.util.find_spec(module)
-        except (ImportError, ValueError):
-            found = None
-        path = Path(found.origin) if found and found.origin else path
+        path = _source_of(module) or path
     source = path.read_text(errors="replace") if path.is_file() else ""
     for name in FRAMEWORKS:
         if re.search(rf"\b{name}\b", source):

@@ -152,7 +152,7 @@ VARIANTS = (
     right("sigmoid_by_exp2", kernel(sigmoid=sigmoid_by_exp2), "1 / (1 + 2^(-x log2 e)), as compilers write it"),
     right("sigmoid_with_noise", kernel(sigmoid=sigmoid_with_noise), "an exponential that is 2 ulp off"),
     right("chunks_of_5", op(in_chunks(loop(), 5)), "chunks of 5 steps, spliced where states are equal"),
-    right("solver_chunk_3", solved(chunk=3), "the solver with chunks of 3 steps", dtypes=EVERY_DTYPE),
+    right("solver_chunk_3", solved(chunk=3), "the solver with chunks of 3 steps"),
     right("solver_chunk_11", solved(chunk=11), "the solver with chunks of 11 steps", dtypes=EVERY_DTYPE),
     right("solver_exact", solved(chunk=7, tolerance=0.0), "the solver, splicing equal states only"),
     wrong("chunks_unverified", op(in_chunks(loop(), 8, verifies=False)), "speculated, swept once, and returned"),

@@ -429,8 +429,8 @@ def resources(cubin):
         text = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True).stdout
     return {name: int(value) for name, value in re.findall("(REG|STACK|LOCAL):([0-9]+)", text)}
 
-for module in pkgutil.iter_modules(triton_ops.__path__):
-    module = importlib.import_module(f"mmrec.impls.triton_ops.{module.name}")
+for module in pkgutil.walk_packages(triton_ops.__path__, "mmrec.impls.triton_ops."):
+    module = importlib.import_module(module.name)
     for spec in module.compile_specs() if hasattr(module, "compile_specs") else ():
         ones = {p.name: 1 for p in spec.kernel.params
                 if spec.signature[p.name] == "i32" and not p.do_not_specialize and spec.storage == "fp32"}
@@ -450,5 +450,7 @@ def test_every_kernel_compiles_without_a_gpu_and_tells_its_resources(capability,
     compiled = run_compiled(COMPILE_EVERYTHING, capability)
     record_property("resources", compiled)
     assert {"fp64", "fp32", "bf16"} == {kernel["storage"] for kernel in compiled}
-    assert len({kernel["kernel"] for kernel in compiled}) == 11
-    assert all(kernel["REG"] <= 255 and kernel["shared"] <= 32768 for kernel in compiled)
+    assert len({kernel["kernel"] for kernel in compiled}) == 16
+    assert all(kernel["REG"] <= 255 for kernel in compiled)
+    # The tiles of the product that many rows share fill the multiprocessor; every other kernel leaves room for more.
+    assert all(kernel["shared"] <= (131072 if "advance" in kernel["kernel"] else 32768) for kernel in compiled)

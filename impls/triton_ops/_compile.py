@@ -4,15 +4,15 @@ A module's ``compile_specs()`` lists them. Each spec serves ``triton.compile(AST
 signature=signature, constexprs=constexprs, attrs=attrs), target=..., options=options)``.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 import triton.language as tl
 
-# Pointer types of the storage dtypes, with the dtype they are computed in and the words it is exchanged as.
+# Pointer types of the storage dtypes, with the dtype they are computed in.
 STORAGES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}  # float16 compiles to what bf16 does
 ARITHMETIC = {"fp64": tl.float64, "fp32": tl.float32, "bf16": tl.float32}
-WORDS = {"fp64": "*i64", "fp32": "*i32", "bf16": "*i32"}
 
 
 class CompileSpec(NamedTuple):
@@ -29,15 +29,15 @@ def compile_spec(
     storage: str,
     arithmetic_pointers: tuple[str, ...] = (),
     *,
-    words: tuple[str, ...] = (),
+    types: Mapping[str, str] | None = None,
     num_warps: int = 4,
     enable_fp_fusion: bool = True,
     **constexprs: Any,
 ) -> CompileSpec:
-    """The types that a launch on contiguous arrays of dtype `storage` gives `kernel`.
+    """The types that a launch on contiguous arrays of dtype `storage` gives `kernel`, but for `types` of arguments.
 
-    Arguments named ``*_ptr`` point to `storage`, to its arithmetic dtype if listed in `arithmetic_pointers`, or to
-    integers of that size if listed in `words`. A stride of the last dimension, named ``*_stride_d``, is the constant 1, as
+    Arguments named ``*_ptr`` point to `storage`, or to its arithmetic dtype if listed in
+    `arithmetic_pointers`. A stride of the last dimension, named ``*_stride_d``, is the constant 1, as
     Triton's own specialisation makes it, unless the kernel asks for none.
     """
     if "ARITHMETIC" in kernel.arg_names:
@@ -47,8 +47,8 @@ def compile_spec(
     for name in kernel.arg_names:
         if name in constexprs:
             signature[name] = "constexpr"
-        elif name in words:
-            signature[name] = WORDS[storage]
+        elif types and name in types:
+            signature[name] = types[name]
         elif name.endswith("_ptr"):
             narrow = storage in ("bf16", "fp16") and name in arithmetic_pointers
             signature[name] = "*fp32" if narrow else f"*{storage}"

@@ -52,16 +52,18 @@ def computes_again(kind: str, storage: torch.dtype) -> bool:
 
 def compile_specs() -> list[CompileSpec]:
     specs = []
-    words = ("after_ptr", "factor_ptr", "flow_ptr")
     # The other kinds and storages compile to the same with other elementary steps and conversions.
     for kind, storages in (("linear", STORAGES), ("product_floor", ("fp32", "bf16")), ("log_sum", ("fp32",))):
         for storage in storages:
             dtype = STORAGES[storage]
             again = computes_again(kind, dtype)
+            word = "*i64" if storage == "fp64" else "*i32"
+            exchange = dict.fromkeys(("after_ptr", "factor_ptr", "flow_ptr"), word)
+            states = {"states_ptr": word} if again else {}
             specs += [
-                compile_spec(forward_kernel, storage, words=words, KIND=kind, **_options(ROWS[dtype], VECTOR[dtype])),
+                compile_spec(forward_kernel, storage, types=exchange, KIND=kind, **_options(ROWS[dtype], VECTOR[dtype])),
                 compile_spec(
-                    backward_kernel, storage, words=(*words, "states_ptr") if again else words, KIND=kind, AGAIN=again,
+                    backward_kernel, storage, types=exchange | states, KIND=kind, AGAIN=again,
                     **_options(ROWS_WITH_GRADIENT[dtype], VECTOR[dtype]),
                 ),
             ]  # fmt: skip

@@ -10,6 +10,12 @@ Backward    The subject shows grad z_t = wanted_t * gate_t and grad gamma_t = wa
             is anchored: wanted_{T-1} = g_{T-1}. Where the gate has underflowed and the state is 0 neither quotient
             says anything; there wanted_t is what one step backwards predicts.
             The subject knew gate and state with their own rounding: running-error division.
+Splices     A time-parallel evaluation (REC-PAR-1, REC-PAR-2) keeps a state s that it did not reach by a step from the
+            state x before it. The bound above is of one step from x and does not ask how s was found: so s may stand
+            if abs(s - F(x)) is within the part of it that is known to the evaluation, element by element: u |gamma x|
+            and u |s| for the two roundings of the sum (none where gamma x is exact, or a summand is 0), 5 u |z gate|
+            for the inflow, and D u (1 - gate) |z gate| (|W| |x| + |b|) for any order of the logits' sum. These are
+            smaller than what enclose() grants, so that a splice never costs a verdict.
 Storage     In a narrow format the carried state is the float32 one, of which we see the rounding: half a gap
             of uncertainty enters each step (Question.stored).
 Trajectory  How far the states may be from the exact ones, while that is determined at all: propagation.py.

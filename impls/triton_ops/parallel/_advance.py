@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
 from .._launch import INTERPRETED, launch
 
@@ -85,20 +86,42 @@ def advance_kernel(
     tl.store(carry_ptr + state, h, mask=(r < R)[:, None] & (d < D)[None, :])
 
 
+def compile_specs() -> list[CompileSpec]:
+    return [
+        compile_spec(
+            advance_kernel, storage, ("carry_ptr", "previous_ptr"), types={"counter_ptr": "*i32"}, num_warps=WARPS,
+            enable_fp_fusion=True, W_stride_k=1, EVEN_D=even, BARRIER=True, STORE_BEFORE=False, **tiles(itemsize),
+        )
+        for storage, itemsize in (("fp32", 4), ("bf16", 2))
+        for even in (True, False)
+    ]  # fmt: skip
+
+
 # ---- launch ------------------------------------------------------------------------
 
+TILE = 16 if INTERPRETED else 128  # rows and channels of a program
+WARPS = 8
+MOST_ROWS = 32 if INTERPRETED else 512  # more rows mean fewer steps, but none of the first of each chunk is saved
 
-def tile_options(R: int, D: int) -> dict[str, int]:
-    """Tiles for which all programs of [R, D] are resident at once on a GPU with at least 128 multiprocessors."""
+
+def tiles(itemsize: int) -> dict[str, int]:
+    """Tiles whose stages fit in the shared memory of a multiprocessor."""
+    block_k, stages = (16, 1) if INTERPRETED else (64, 4) if itemsize == 2 else (32, 3)
+    return {"BLOCK_R": TILE, "BLOCK_D": TILE, "BLOCK_K": block_k, "STAGES": stages}
+
+
+def most_rows(D: int, device: torch.device) -> int:
+    """Rows that can be advanced at once: every program has a multiprocessor, or the barrier would wait for ever."""
     if INTERPRETED:
-        return {"BLOCK_R": 16, "BLOCK_D": 16, "BLOCK_K": 16, "STAGES": 1, "num_warps": 4}
-    return {"BLOCK_R": 128, "BLOCK_D": 128, "BLOCK_K": 64, "STAGES": 4, "num_warps": 8}
+        return MOST_ROWS
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    return min(MOST_ROWS, processors // triton.cdiv(D, TILE) * TILE)
 
 
 def advance(
     z: torch.Tensor, gamma: torch.Tensor, W: torch.Tensor, bias: torch.Tensor, carry: torch.Tensor,
     previous: torch.Tensor, out: torch.Tensor, chunk: int, first: int, steps: int, stored: int,
-    store_before: bool = False, **tiles,
+    store_before: bool = False, **other_options,
 ) -> None:  # fmt: skip
     """Advance carry [R, D] (float32, in place) of all chunks by `steps` steps from their step `first` on.
 
@@ -107,7 +130,7 @@ def advance(
     """
     B, T, D = z.shape
     R = carry.shape[0]
-    options = {**tile_options(R, D), **tiles}
+    options = {**tiles(z.element_size()), "num_warps": WARPS, **other_options}
     grid = (triton.cdiv(D, options["BLOCK_D"]), triton.cdiv(R, options["BLOCK_R"]))
     even = D % options["BLOCK_K"] == 0 and D % options["BLOCK_D"] == 0
     exchange = torch.empty((2, R, D), dtype=z.dtype, device=z.device)

@@ -9,6 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
 from .._launch import launch
 
@@ -102,6 +103,16 @@ def verdict_kernel(
             size = tl.maximum(size, tl.max(tl.abs(stored), axis=0))
     tl.store(verdict_ptr + 2 * r, used)
     tl.store(verdict_ptr + 2 * r + 1, missed / tl.maximum(size, 1e-30))
+
+
+def compile_specs() -> list[CompileSpec]:
+    arithmetic = ("factor_ptr", "value_ptr", "initial_ptr", "before_ptr", "previous_ptr", "carry_ptr", "verdict_ptr")
+    specs = [compile_spec(chain_kernel, "fp32", BLOCK_P=256, BLOCK_D=16)]
+    for storage in ("fp32", "bf16"):
+        specs.append(compile_spec(freeze_kernel, storage, arithmetic, BLOCK_T=32, BLOCK_D=128))
+        shares = {"of_product": "fp32", "of_storage": "fp32"}
+        specs.append(compile_spec(verdict_kernel, storage, arithmetic, types=shares, BLOCK_D=1024))
+    return specs
 
 
 # ---- launch ------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Speculate, scan, verify, splice on the GPU: all chunks run together, none is left out while one still runs.
 
+Clauses     REC-PAR-1, REC-PAR-2, REC-PAR-3, REC-PAR-4
 The plain version, chunk by chunk, is torch_ops/parallel/_solver.py. Here a restart runs every chunk for a few steps in
 one launch, then asks whether all stored states are sound where they meet the new ones; if not, for more steps.
 """
@@ -10,15 +11,14 @@ from dataclasses import dataclass
 import torch
 import triton
 
-from .._launch import INTERPRETED
 from .._matmul import product
 from ._advance import advance
 from ._chunks import chain, freeze, verdict
 from ._walk import walk
 
-ROWS = 32 if INTERPRETED else 512  # what one launch advances: a multiple of 128 keeps 128 multiprocessors busy
 FEWEST_STEPS = 16
 FIRST_STEPS = 8  # of a restart before its first verdict
+SMALLEST = torch.finfo(torch.float32).tiny
 FEW_ROWS = 4  # so many rows are walked with the product as matrix times vector
 
 
@@ -32,8 +32,9 @@ class Report:
     depth: int  # steps taken one after another; the loop takes T
 
 
-def default_chunk(B: int, T: int) -> int:
-    return max(FEWEST_STEPS, triton.cdiv(B * T, ROWS))
+def default_chunk(B: int, T: int, rows: int) -> int:
+    """As few steps a chunk as `rows` rows allow, but no fewer than FEWEST_STEPS."""
+    return max(FEWEST_STEPS, triton.cdiv(T, rows // B))
 
 
 class Solver:
@@ -58,9 +59,13 @@ class Solver:
         mismatches: list[float] = []
         while True:
             due = torch.cat([self.h0[None], ends[:-1]])
-            mismatch = due - begun
-            sizes = mismatch.abs().amax(-1) / due.abs().amax(-1).clamp_min(torch.finfo(torch.float32).tiny)
-            largest = sizes.max().item()
+            same = (due == begun) | (due.isnan() & begun.isnan())
+            mismatch = torch.where(same, 0.0, due - begun)
+            sizes = mismatch.abs().amax(-1) / due.abs().amax(-1).clamp_min(SMALLEST)
+            sizes = sizes.nan_to_num(nan=math.inf).clamp_min(
+                SMALLEST
+            )  # a NaN is no small mismatch, nor is a tiny one none
+            largest = torch.where(same.all(-1), 0.0, sizes).max().item()
             if largest == 0:
                 return self._report(len(mismatches), False)
             mismatches.append(largest)

@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
 from .._launch import INTERPRETED, launch
 
@@ -102,6 +103,16 @@ def walk_kernel(
             tl.store(state_ptr + b * D + own, state, mask=inside)
             tl.store(out_ptr + (tl.full((), b, tl.int64) * T + time) * D + own, state.to(storage), mask=inside)
             tl.debug_barrier()  # another thread may read this state at the next step
+
+
+def compile_specs() -> list[CompileSpec]:
+    return [
+        compile_spec(
+            walk_kernel, storage, ("state_ptr",), types={"words_ptr": words}, num_warps=16,
+            W_stride_k=1, B=1, BLOCK_K=4096, enable_fp_fusion=True, **division(1, 4096, itemsize, 132),
+        )
+        for storage, words, itemsize in (("fp32", "*i64", 4), ("bf16", "*i32", 2))
+    ]  # fmt: skip
 
 
 # ---- launch ------------------------------------------------------------------------
