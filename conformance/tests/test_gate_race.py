@@ -73,15 +73,15 @@ for line in sys.stdin:
 
 
 class Timer:
-    """A revision that always takes as long; the one that takes no time at all dies of it."""
+    """A revision whose processes, one after the other, take so long; one that takes no time at all dies of it."""
 
     tree = SimpleNamespace(root=".")
 
-    def __init__(self, seconds):
-        self.seconds = seconds
+    def __init__(self, *seconds):
+        self.seconds = itertools.chain(seconds, itertools.repeat(seconds[-1]))
 
     def command(self, module, subject):
-        return [sys.executable, "-c", f"SECONDS = {self.seconds}\n{TIMER}"]
+        return [sys.executable, "-c", f"SECONDS = {next(self.seconds)}\n{TIMER}"]
 
     def environment(self):
         return dict(os.environ)
@@ -90,6 +90,11 @@ class Timer:
 def test_a_slower_revision_is_found_out_by_a_race():
     (ratio,) = race(Timer(1.3), Timer(1.0), ("mine", "mine"), "mine", ["linear_recurrence"])
     assert ratio.verdict == "SLOWER" and ratio.low <= 1.3 <= ratio.high
+
+
+def test_a_process_that_was_slow_by_itself_is_no_slowdown():
+    (ratio,) = race(Timer(1.3, 1.0), Timer(1.0), ("mine", "mine"), "mine", ["linear_recurrence"])
+    assert ratio.verdict == "same"
 
 
 def test_a_revision_that_dies_is_not_timed_and_the_reason_is_given():
