@@ -4,7 +4,7 @@
 
 Questions and answers are lines of JSON. It begins by saying on what it runs, and why not if it cannot time here.
 
-    {"plan": op}        the op's cases at this device's first sizes: every dtype, both directions
+    {"plan": op}        the op's cases at this device's first sizes: every dtype and regime, both directions
     {"prepare": case}   make the inputs, compile, warm up; answers how many calls make one timing, and seconds a call
     {"calls": n}        seconds a call, over n calls
 """
@@ -16,11 +16,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from mmrec.benchmarks.cases import DIRECTIONS, PLANS, Case, Lengths
+from mmrec.benchmarks.cases import DIRECTIONS, Case, Lengths
 from mmrec.benchmarks.clocks import clock_of
 from mmrec.benchmarks.device import Device, _cache_bytes, device_kind, device_name, settle
 from mmrec.benchmarks.measurement import effort
-from mmrec.benchmarks.work import prepare
+from mmrec.benchmarks.plans import PLANS
+from mmrec.benchmarks.work import Source, prepare
 from mmrec.conformance.ops import all_ops
 from mmrec.conformance.subjects import Subject, load
 
@@ -32,7 +33,7 @@ class Stopwatch:
         self.subject, self.kind = subject, device_kind()
         # The machine's rates, which a share of the limit would need, are not: two revisions are compared.
         self.device = Device(
-            self.kind, device_name() if self.kind == "cuda" else "cpu", "", _cache_bytes(self.kind), 1, 1
+            self.kind, device_name() if self.kind == "cuda" else "cpu", "", _cache_bytes(self.kind), 1, {}
         )
         self.clock = clock_of(subject.framework, self.kind)
         self.work: Callable[[], Any] = lambda: None
@@ -46,11 +47,12 @@ class Stopwatch:
         return {"kind": self.kind, "device": self.device.name, "reason": reason}
 
     def plan(self, op: str) -> list[dict[str, Any]]:
-        lengths, dtypes = PLANS[self.kind].of(all_ops()[op])[0]
+        size = PLANS[self.kind].of(all_ops()[op])[0]
         return [
-            {"op": op, "direction": direction, "lengths": asdict(lengths), "dtype": dtype,
-             "title": f"{op} {direction} {lengths} {dtype}"}
-            for dtype in dtypes
+            {"op": op, "direction": direction, "lengths": asdict(size.lengths), "dtype": dtype, "regime": regime,
+             "title": f"{op} {direction} {size.lengths} {f'{regime} {dtype}'.strip()}"}
+            for dtype in size.dtypes
+            for regime in size.regimes
             for direction in DIRECTIONS
         ]  # fmt: skip
 
@@ -59,8 +61,8 @@ class Stopwatch:
         if case["op"] not in self.subject.ops:
             raise ValueError(f"one revision of {self.subject.name} has no {case['op']}")
         known = Case(case["op"], self.subject.name, self.subject.framework, case["direction"],
-                     Lengths(**case["lengths"]), case["dtype"])  # fmt: skip
-        self.work = prepare(self.subject.ops[case["op"]], known, self.device)
+                     Lengths(**case["lengths"]), case["dtype"], case["regime"])  # fmt: skip
+        self.work = prepare(Source(self.subject.ops[case["op"]]), known, self.device)
         calls = effort(self.work, self.clock, self.kind)["iterations"]
         return {"calls": calls, "seconds": self.time(calls)}
 

@@ -9,7 +9,7 @@ replacement. A slowdown counts only where the whole interval lies above the nois
 import json
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +101,24 @@ class Stopwatch:
 def race(
     now: Children, before: Children, subject: tuple[str, str], name: str, ops: Iterable[str]
 ) -> Iterator[Ratio | str]:
-    """A ratio for each case of the ops, or a sentence why there is none. `subject`: as it is loaded now, and before."""
+    """A ratio for each case of the ops, or a sentence why there is none. `subject`: as it is loaded now, and before.
+
+    What seems slower is raced again by fresh processes, and the milder of the two races counts: a process can be slow
+    for its whole life for reasons of its own, such as where its memory came to lie.
+    """
+    found = list(heat(now, before, subject, name, ops))
+    suspects = {one.case for one in found if isinstance(one, Ratio) and one.slower}
+    second = heat(now, before, subject, name, ops, suspects) if suspects else ()
+    again = {one.case: one for one in second if isinstance(one, Ratio)}
+    for one in found:
+        yield one if isinstance(one, str) else min(one, again.get(one.case, one), key=lambda ratio: ratio.low)
+
+
+def heat(
+    now: Children, before: Children, subject: tuple[str, str], name: str, ops: Iterable[str],
+    only: Collection[str] | None = None,
+) -> Iterator[Ratio | str]:  # fmt: skip
+    """One process for each revision, and every case, or `only` those of these titles."""
     with ExitStack() as stack:
         try:
             mine = stack.enter_context(closing(Stopwatch(now, subject[0])))
@@ -109,18 +126,18 @@ def race(
             if mine.about["reason"]:
                 yield f"{name}: not timed: {mine.about['reason']}"
                 return
-            cases = [(op, case) for op in ops for case in mine.ask(plan=op)]
+            cases = [(op, case) for op in ops for case in mine.ask(plan=op) if only is None or case["title"] in only]
         except Silent as reason:
             yield f"{name}: not timed: {reason}"
             return
         for op, case in cases:
             try:
-                yield timed(mine, base, name, op, case)
+                yield timed(mine, base, name, case)
             except Silent as reason:
                 yield f"{name}, {op}: not timed: {reason}"
 
 
-def timed(mine: Stopwatch, base: Stopwatch, name: str, op: str, case: dict[str, Any]) -> Ratio:
+def timed(mine: Stopwatch, base: Stopwatch, name: str, case: dict[str, Any]) -> Ratio:
     efforts = [stopwatch.ask(prepare=case) for stopwatch in (base, mine)]
     calls, seconds = max(one["calls"] for one in efforts), max(one["seconds"] for one in efforts)
     turns = int(min(TURNS, max(FEWEST_TURNS, CASE_SECONDS / (4 * calls * seconds))))

@@ -68,7 +68,10 @@ def checkout(root: Path, commit: str) -> Iterator[Tree]:
     """The tree of a commit in a temporary folder, taken away afterwards."""
     with tempfile.TemporaryDirectory(prefix="gate-") as folder:
         place = Path(folder).resolve() / "base"
-        git(root, "worktree", "add", "--detach", "--force", str(place), commit)
+        try:
+            git(root, "worktree", "add", "--detach", "--force", str(place), commit)
+        except subprocess.CalledProcessError as error:
+            raise WrongCall(f"--base: git cannot check out {commit}: {error.stderr.strip()}") from None
         try:
             yield tree_at(place)
         finally:

@@ -127,8 +127,11 @@ def weigh_kernels(call: Call, root: Path, now: Revision, before: Revision, findi
     base: Kernels = {}
     if unknown:
         say("compiling those of the base revision")
-        base = compiled(findings.touched, before, unknown)
-        findings.figures += f"; otherwise the base revision, triton {triton}"
+        try:
+            base = compiled(findings.touched, before, unknown)
+            findings.figures += f"; otherwise the base revision, triton {triton}"
+        except WrongCall as error:  # a subject that was not there yet, or did not load: its kernels are new
+            findings.notes.append(f"the kernels of the base revision: {error}")
     findings.rows = compare(kernels, stored, base)
 
 

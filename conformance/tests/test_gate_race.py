@@ -2,6 +2,9 @@
 
 import io
 import itertools
+import os
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from mmrec.conformance.gate.figures import Row
 from mmrec.conformance.gate.findings import Findings
 from mmrec.conformance.gate.judged import verdict_of
 from mmrec.conformance.gate.page import PIPE_WIDTH, print_page, write_markdown
-from mmrec.conformance.gate.race import NOISE, TURNS, Ratio, interval, take_turns
+from mmrec.conformance.gate.race import NOISE, TURNS, Ratio, interval, race, take_turns
 from mmrec.conformance.gate.revisions import Change
 from mmrec.conformance.gate.sections import sections
 from mmrec.conformance.gate.touched import Touched
@@ -50,6 +53,53 @@ def test_revisions_take_turns_so_that_a_drift_touches_both():
     before, now = take_turns(Drifting(), Drifting(), calls=3, turns=5)
     assert before[0] == (1.0, 4.0) and now[0] == (2.0, 3.0)
     assert np.median(before) == np.median(now)
+
+
+TIMER = """
+import itertools, json, sys
+print(json.dumps({"kind": "cpu", "device": "cpu", "reason": ""}), flush=True)
+noise = itertools.cycle([1.0, 1.02, 0.99, 1.01, 0.98])
+for line in sys.stdin:
+    question = json.loads(line)
+    if "plan" in question:
+        print(json.dumps([{"title": "scan"}]), flush=True)
+    elif "prepare" in question:
+        print(json.dumps({"calls": 1, "seconds": 0.001}), flush=True)
+    elif SECONDS:
+        print(SECONDS * next(noise), flush=True)
+    else:
+        raise SystemExit(3)
+"""
+
+
+class Timer:
+    """A revision whose processes, one after the other, take so long; one that takes no time at all dies of it."""
+
+    tree = SimpleNamespace(root=".")
+
+    def __init__(self, *seconds):
+        self.seconds = itertools.chain(seconds, itertools.repeat(seconds[-1]))
+
+    def command(self, module, subject):
+        return [sys.executable, "-c", f"SECONDS = {next(self.seconds)}\n{TIMER}"]
+
+    def environment(self):
+        return dict(os.environ)
+
+
+def test_a_slower_revision_is_found_out_by_a_race():
+    (ratio,) = race(Timer(1.3), Timer(1.0), ("mine", "mine"), "mine", ["linear_recurrence"])
+    assert ratio.verdict == "SLOWER" and ratio.low <= 1.3 <= ratio.high
+
+
+def test_a_process_that_was_slow_by_itself_is_no_slowdown():
+    (ratio,) = race(Timer(1.3, 1.0), Timer(1.0), ("mine", "mine"), "mine", ["linear_recurrence"])
+    assert ratio.verdict == "same"
+
+
+def test_a_revision_that_dies_is_not_timed_and_the_reason_is_given():
+    (reason,) = race(Timer(0), Timer(1.0), ("mine", "mine"), "mine", ["linear_recurrence"])
+    assert reason == "mine, linear_recurrence: not timed: the process of a revision ended with exit code 3"
 
 
 def record(verdict="CONFORMS", **changes):
