@@ -4,9 +4,10 @@ They run compiled on CUDA, and in Triton's interpreter on the CPU if TRITON_INTE
 is imported. A CPU tensor without the interpreter is an error, never another implementation.
 
 One op, one module of the op's name. A module whose name starts with an underscore holds what several ops
-share: _scan, _scan_kernels and _handover (the channel-wise scans), _matvec (the steps of wide recurrences), _device (functions called
-inside kernels), _matmul (matrix products in full precision), _launch, _checks, and _compile (what compiles
-without a GPU).
+share: _scan, _scan_kernels and _handover (the channel-wise scans), _matvec (the steps of wide recurrences),
+_device (functions called inside kernels), _matmul (matrix products in full precision), _launch, _checks, and
+_compile (what compiles without a GPU). The folder parallel solves a recurrence in parallel over time; notes
+says of kernels what limits them and what was tried.
 """
 
 import importlib

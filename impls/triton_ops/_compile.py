@@ -56,5 +56,5 @@ def compile_spec(
             signature[name] = "i32"
     options = {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion}
     pointers = [i for i, name in enumerate(kernel.arg_names) if signature[name].startswith("*")]
-    attrs = {(i,): [["tt.divisibility", 16]] for i in pointers}
+    attrs: dict[tuple[int, ...], list] = {(i,): [["tt.divisibility", 16]] for i in pointers}
     return CompileSpec(kernel, signature, constexprs, options, storage, attrs)

@@ -31,6 +31,7 @@ def factor_of(a, KIND: tl.constexpr):
     else:
         return a
 
+
 # Nothing else about a shape makes another kernel faster, so one is compiled for all of them.
 ANY_SHAPE = [
     "T", "D", "lanes", "tiles",
@@ -98,7 +99,7 @@ def forward_kernel(
     D *= VECTOR
     inside = d < D
     first = chunk.to(tl.int64) * ROWS
-    left = tl.where(inside, tl.minimum(T - first, ROWS).to(tl.int32), 0)  # [BLOCK_D], the steps from `first` on that are this lane's
+    left = tl.where(inside, tl.minimum(T - first, ROWS).to(tl.int32), 0)  # [BLOCK_D], how many rows are this lane's
     a_row = channels(a_ptr, row, first, d, a_stride_b, a_stride_t, a_stride_d, VECTOR)
     b_row = channels(b_ptr, row, first, d, b_stride_b, b_stride_t, b_stride_d, VECTOR)
 
@@ -162,7 +163,7 @@ def backward_kernel(
     D *= VECTOR
     inside = d < D
     first = chunk.to(tl.int64) * ROWS
-    left = tl.where(inside, tl.minimum(T - first, ROWS).to(tl.int32), 0)  # [BLOCK_D], the steps from `first` on that are this lane's
+    left = tl.where(inside, tl.minimum(T - first, ROWS).to(tl.int32), 0)  # [BLOCK_D], how many rows are this lane's
     grad_row = channels(grad_ptr, row, first, d, grad_stride_b, grad_stride_t, grad_stride_d, VECTOR)
     a_row = channels(a_ptr, row, first, d, a_stride_b, a_stride_t, a_stride_d, VECTOR)
     b_row = channels(b_ptr, row, first, d, b_stride_b, b_stride_t, b_stride_d, VECTOR)
@@ -187,8 +188,7 @@ def backward_kernel(
     for j in tl.static_range(ROWS):
         grads = grads + (raw_grad[j].to(ARITHMETIC),)
         inputs = inputs + (raw_a[j].to(ARITHMETIC),)
-        if AGAIN and KIND == "linear":
-            flows = flows + (raw_b[j].to(ARITHMETIC),)
+        flows = flows + (raw_b[j].to(ARITHMETIC) if AGAIN and KIND == "linear" else inputs[j],)  # or anything
 
     initial_row = channels(initial_ptr, row, 0, d, initial_stride_b, 0, initial_stride_d, VECTOR)
     initial = tl.load(initial_row, mask=inside, other=0.0)
@@ -216,10 +216,7 @@ def backward_kernel(
     for j in tl.static_range(ROWS):
         if AGAIN:
             previous = previous + (before,)
-            if KIND == "linear":
-                before = step(before, inputs[j], flows[j], KIND)
-            else:
-                before = before * factor_of(inputs[j], KIND)
+            before = step(before, factor_of(inputs[j], KIND), flows[j], KIND)
         elif KIND != "log_sum":
             reaches = tl.where(first + j > 0, left, 0)  # before the first step there is `initial`
             stored = tl.load(states_row, mask=j < reaches, other=0.0).to(ARITHMETIC)
@@ -228,7 +225,14 @@ def backward_kernel(
 
     nothing = tl.full((BLOCK_D,), -0.0, ARITHMETIC)
     inflow = entering_state(
-        nothing, after_ptr + word, factor_ptr + word, flow_ptr + word, tl.where(inside, handed, 0), stride, BACK, DISTANCE
+        nothing,
+        after_ptr + word,
+        factor_ptr + word,
+        flow_ptr + word,
+        tl.where(inside, handed, 0),
+        stride,
+        BACK,
+        DISTANCE,
     )
     publish(after_ptr + written, step(inflow, factor, q, BACK), inside)
     result = (row * T + first + ROWS - 1) * D + d

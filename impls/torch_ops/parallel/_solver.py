@@ -17,7 +17,7 @@ from typing import Protocol
 
 import torch
 
-from .._scan import affine_scan
+from .._take_steps import take_steps
 
 Rows = torch.Tensor | slice
 NOISE = 16  # differences of so many units of roundoff may be roundings, which a pass need not make smaller
@@ -139,7 +139,9 @@ def _carried(mismatch: torch.Tensor, memory: torch.Tensor, due: torch.Tensor, B:
         return x.reshape(rows // B, B, D).transpose(0, 1)
 
     factor = torch.cat([torch.zeros_like(memory[:B]), memory[:-B]])
-    corrections = affine_scan(over_chunks(factor), over_chunks(mismatch)).transpose(0, 1).reshape(rows, D)
+    corrections = torch.empty_like(over_chunks(mismatch), memory_format=torch.contiguous_format)
+    take_steps(over_chunks(factor), over_chunks(mismatch), torch.zeros_like(corrections[:, 0]), corrections)
+    corrections = corrections.transpose(0, 1).reshape(rows, D)
     carried = corrections - mismatch
     negligible = carried.abs() <= NOISE * torch.finfo(due.dtype).eps * due.abs()
     return torch.where(negligible | ~carried.isfinite(), 0.0, carried)
