@@ -93,7 +93,7 @@ def judge_quickly(wanted: Iterable[Judged]) -> dict[str, Any]:
         chosen += [f"--mmrec-{option}={name}" for name in names]
     modules, expression = CHECKS
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pytest", *plugin.arguments(), "-q",
+        command = [sys.executable, "-m", "pytest", "-p", "no:benchmark", *plugin.arguments(), "-q",
                    "--pyargs", *(f"mmrec.conformance.{name}" for name in modules), "-k", expression,
                    "--mmrec-profile=quick", f"--mmrec-result={folder}", *chosen,
                    "-n", str(min(4, os.cpu_count() or 1)), "--dist=loadgroup"]  # fmt: skip
