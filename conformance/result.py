@@ -87,20 +87,25 @@ def save(document: dict[str, Any], path: Path) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """A result file; ValueError says in one line what is wrong with it."""
+    return read_document(
+        path, schema(), f"result file of schema {SCHEMA_VERSION}", "result.json written by a conformance run"
+    )
+
+
+def read_document(path: Path, schema: dict[str, Any], kind: str, name: str) -> dict[str, Any]:
+    """A JSON file of that schema; ValueError says in one line what is wrong with it."""
     try:
         document = json.loads(path.read_text())
-        jsonschema.validate(document, schema())
+        jsonschema.validate(document, schema)
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; expected a result.json written by a conformance run") from None
+        raise ValueError(f"{path}: no such file; expected a {name}") from None
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}; expected a result.json") from None
+        raise ValueError(f"{path}: cannot be read: {error.strerror}; expected a {name}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: is not JSON: {error}") from None
     except jsonschema.ValidationError as error:
         place = "/".join(map(str, error.absolute_path)) or "top level"
-        raise ValueError(
-            f"{path}: is not a result file of schema {SCHEMA_VERSION}: {place}: {error.message[:120]}"
-        ) from None
+        raise ValueError(f"{path}: is not a {kind}: {place}: {error.message[:120]}") from None
     return document
 
 

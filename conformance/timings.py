@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 
-from mmrec.conformance.result import plain
+from mmrec.conformance.result import plain, read_document
 
 SCHEMA_VERSION = 1
 
@@ -27,16 +27,6 @@ def save(document: dict[str, Any], path: Path) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """A timings file; ValueError says in one line what is wrong with it."""
-    try:
-        document = json.loads(path.read_text())
-        jsonschema.validate(document, schema())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; expected a benchmarks.json written by a benchmark run") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is not JSON: {error}") from None
-    except jsonschema.ValidationError as error:
-        place = "/".join(map(str, error.absolute_path)) or "top level"
-        raise ValueError(
-            f"{path}: is not a timings file of schema {SCHEMA_VERSION}: {place}: {error.message[:120]}"
-        ) from None
-    return document
+    return read_document(
+        path, schema(), f"timings file of schema {SCHEMA_VERSION}", "benchmarks.json written by a benchmark run"
+    )
