@@ -25,8 +25,8 @@ class _GatedRecurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx, chunk, tolerance, products, reports, keep, z, gamma, W_g, b_g, h0):
         dtype = z.dtype if products == "stored" else torch.float32
-        read = (x.to(dtype).contiguous() for x in (W_g, b_g))
-        solver = Solver(z.to(dtype), gamma.to(dtype), *read, h0.float().contiguous(), chunk, tolerance)
+        W, bias = W_g.to(dtype).contiguous(), b_g.to(dtype).contiguous()
+        solver = Solver(z.to(dtype), gamma.to(dtype), W, bias, h0.float().contiguous(), chunk, tolerance)
         reports.append(solver.run())
         if keep:
             ctx.save_for_backward(z, gamma, W_g, b_g, h0, solver.out)
