@@ -6,8 +6,9 @@ Precision   each works in the dtype it is given and is accurate to a few ulp in 
             constant.
 """
 
-import triton
 import triton.language as tl
+
+from ._launch import device_function
 
 SQRT_HALF = tl.constexpr(0.7071067811865476)
 SQRT_2_OVER_PI = tl.constexpr(0.7978845608028654)
@@ -15,14 +16,14 @@ INVERSE_SQRT_2_PI = tl.constexpr(0.3989422804014327)
 GELU_CUBIC = tl.constexpr(0.044715)
 
 
-@triton.jit
+@device_function
 def sigmoid(x):
     # exp(-abs(x)) cannot overflow, and e / (1 + e) keeps the relative accuracy of the negative tail.
     e = tl.exp(-tl.abs(x))
     return tl.where(x >= 0, 1.0, e) / (1.0 + e)
 
 
-@triton.jit
+@device_function
 def tanh(x):
     # Below 1/2 the Pade approximant [7/6], within 3e-16 relative there. Above, 1 - 2 / (e^(2 abs(x)) + 1)
     # cancels little: at most about 4 u measured over both, in float64 and in float32.
@@ -34,7 +35,7 @@ def tanh(x):
     return tl.where(magnitude < 0.5, numerator / denominator, tl.where(x < 0, -far, far))
 
 
-@triton.jit
+@device_function
 def gelu(x, FORM: tl.constexpr):
     if FORM == "tanh":
         return 0.5 * x * (1.0 + tanh((x + x * x * x * GELU_CUBIC) * SQRT_2_OVER_PI))
@@ -42,7 +43,7 @@ def gelu(x, FORM: tl.constexpr):
         return 0.5 * x * (1.0 + tl.erf(x * SQRT_HALF))
 
 
-@triton.jit
+@device_function
 def gelu_derivative(x, FORM: tl.constexpr):
     if FORM == "tanh":
         ratio = tanh((x + x * x * x * GELU_CUBIC) * SQRT_2_OVER_PI)
@@ -53,7 +54,7 @@ def gelu_derivative(x, FORM: tl.constexpr):
     return 0.5 * (1.0 + ratio) + x * slope
 
 
-@triton.jit
+@device_function
 def clip(x, LOW: tl.constexpr, HIGH: tl.constexpr):
     # Not tl.clamp: a NaN must stay NaN.
     return tl.where(x < LOW, LOW, tl.where(x > HIGH, HIGH, x))

@@ -14,13 +14,14 @@ Memory      Every word of the exchange says by itself whether it is there: it st
             The exchange is one number a channel and summary for every chunk, and stays in the cache.
 """
 
-import triton
 import triton.language as tl
+
+from ._launch import device_function
 
 UNWRITTEN = tl.constexpr(-1)  # all bits set
 
 
-@triton.jit
+@device_function
 def step(state, factor, flow, KIND: tl.constexpr):
     """The state after one step, or after a chunk that is summarised by a factor and an inflow."""
     if KIND == "linear":
@@ -31,28 +32,28 @@ def step(state, factor, flow, KIND: tl.constexpr):
         return state * factor
 
 
-@triton.jit
+@device_function
 def chunk_and_lane(lanes):
     """Chunks in the order of programs, and in each chunk every lane (batch row and tile of channels) once."""
     program = tl.program_id(0)
     return program // lanes, program % lanes
 
 
-@triton.jit
+@device_function
 def publish(word_ptr, value, inside):
     """Write a number as a word that is not UNWRITTEN: every NaN becomes the usual one."""
     value = tl.where(value == value, value, float("nan"))
     tl.store(word_ptr, value.to(word_ptr.dtype.element_ty, bitcast=True), mask=inside, cache_modifier=".cg")
 
 
-@triton.jit
+@device_function
 def received(word_ptr, there, otherwise, dtype: tl.constexpr):
     """The number that was published as a word; `otherwise` where there is no such chunk."""
     word = tl.load(word_ptr, mask=there, other=0, volatile=True)
     return tl.where(there, word.to(dtype, bitcast=True), otherwise)
 
 
-@triton.jit
+@device_function
 def some_missing(words):
     missing = words[0] == UNWRITTEN
     for i in tl.static_range(1, len(words)):
@@ -60,7 +61,7 @@ def some_missing(words):
     return tl.max(missing.to(tl.int32), axis=0) > 0
 
 
-@triton.jit
+@device_function
 def read_summaries(factor_ptr, flow_ptr, known, stride, KIND: tl.constexpr, DISTANCE: tl.constexpr):
     """The words of the chunks after `known`, one or two for each; 0 stands for chunks before the first."""
     words = ()
@@ -73,7 +74,7 @@ def read_summaries(factor_ptr, flow_ptr, known, stride, KIND: tl.constexpr, DIST
     return words
 
 
-@triton.jit
+@device_function
 def entering_state(initial, after_ptr, factor_ptr, flow_ptr, chunk, stride, KIND: tl.constexpr, DISTANCE: tl.constexpr):
     """The state that enters `chunk`, which is `initial` for the first; waits until everything it needs is there.
 

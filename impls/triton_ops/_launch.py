@@ -1,6 +1,8 @@
 """How is a kernel started, compiled or interpreted, and in which dtype does it compute and write?"""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import triton
@@ -8,6 +10,12 @@ import triton.language as tl
 
 # Read once, when the kernels are decorated: changing the environment afterwards changes neither.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
+
+
+def device_function(function: Callable) -> Any:
+    """What kernels call: compiled with them, but plain Python in the interpreter, which takes longer to enter a
+    function of its own than to execute a dozen lines of it."""
+    return function if INTERPRETED else triton.jit(function)
 
 
 def arithmetic_dtype(storage: torch.dtype) -> torch.dtype:

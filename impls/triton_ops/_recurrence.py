@@ -17,12 +17,13 @@ import torch
 import triton
 import triton.language as tl
 
+from ._launch import device_function
 from ._matvec import matvec
 
 WIDEST_FUSED = 128
 
 
-@triton.jit
+@device_function
 def load_matrix(matrix_ptr, stride_row, stride_column, d, inside, dtype: tl.constexpr):
     """[BLOCK_D, BLOCK_D], zero outside. Give the matrix whose columns are contiguous lanes and whose rows are
     summed over: then a sum over rows stays within a thread and its warp's peers, and nothing spills."""

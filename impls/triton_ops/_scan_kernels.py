@@ -13,14 +13,14 @@ import triton.language as tl
 
 from ._device import clip
 from ._handover import chunk_and_lane, entering_state, publish, received, step
-from ._launch import INTERPRETED
+from ._launch import INTERPRETED, device_function
 
 COMPILED = tl.constexpr(not INTERPRETED)
 LOWEST_LOG = tl.constexpr(-50.0)
 FLOOR = tl.constexpr(1.9287498479639178e-22)  # e^-50
 
 
-@triton.jit
+@device_function
 def factor_of(a, KIND: tl.constexpr):
     """What one step multiplies by; a product's is NaN below zero, so that a sign error cannot pass for decay."""
     if KIND == "product_floor":
@@ -39,7 +39,7 @@ ANY_SHAPE = [
 ]  # fmt: skip
 
 
-@triton.jit
+@device_function
 def reads_before(left, VECTOR: tl.constexpr):
     """`left`, once all reads so far are on their way.
 
@@ -54,7 +54,7 @@ def reads_before(left, VECTOR: tl.constexpr):
     return left
 
 
-@triton.jit
+@device_function
 def as_read(rows):
     """The same rows, of which the compiler no longer knows that it has widened them before.
 
@@ -69,7 +69,7 @@ def as_read(rows):
     return same
 
 
-@triton.jit
+@device_function
 def row_of(raw_a, raw_b, j, KIND: tl.constexpr, ARITHMETIC: tl.constexpr):
     """(factor, inflow) of one step; what a kind does not use is anything."""
     a = raw_a[j].to(ARITHMETIC)
@@ -78,7 +78,7 @@ def row_of(raw_a, raw_b, j, KIND: tl.constexpr, ARITHMETIC: tl.constexpr):
     return factor_of(a, KIND), raw_b[j].to(ARITHMETIC)
 
 
-@triton.jit
+@device_function
 def channels(ptr, row, t, d, stride_b, stride_t, stride_d, VECTOR: tl.constexpr):
     """The places of channels `d` at step `t` of a batch row."""
     if VECTOR == 1:

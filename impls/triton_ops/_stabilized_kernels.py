@@ -6,10 +6,11 @@ import triton.language as tl
 
 from ._compile import STORAGES, CompileSpec, compile_spec
 from ._device import clip, sigmoid
+from ._launch import device_function
 from ._recurrence import load_matrix, row_options
 
 
-@triton.jit
+@device_function
 def standardize(u, inside, D, NORM: tl.constexpr, EPS: tl.constexpr):
     """u over its root mean square, or over its standard deviation after its mean is taken off; and that
     scale."""
