@@ -11,12 +11,14 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-from mmrec.impls.triton_ops.parallel import gated_recurrence_parallel
-from mmrec.impls.triton_ops.parallel._advance import advance
+from mmrec.impls.triton_ops.parallel import _cell, gated_recurrence_parallel
+from mmrec.impls.triton_ops.parallel._advance import Rows
+from mmrec.impls.triton_ops.parallel._cell import Cell
 from mmrec.impls.triton_ops.parallel._chunks import chain, freeze
 from mmrec.impls.triton_ops.parallel._walk import walk
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+PART = torch.bfloat16 if DEVICE == "cuda" else torch.float16
 B, T, D, CHUNK = 2, 11, 20, 4
 UNIT = 2.0**-24
 NEAR = (T * D) * UNIT  # T steps of D terms each, relative to states of size 1 to 4; nothing here amplifies
@@ -33,55 +35,83 @@ def arguments(dtype=torch.float32, steps=T, gamma=None, seed=0):
     return [array.to(dtype).to(DEVICE) for array in arrays]
 
 
-def loop(z, gamma, W_g, b_g, h0):
-    """The states in float32; the product reads them in the storage dtype, as the kernels do."""
-    h, states = h0.float(), []
-    for t in range(z.shape[1]):
-        logits = (h.to(z.dtype).double() @ W_g.double().T + b_g.double()).float()
-        h = z[:, t].float() * torch.sigmoid(logits) + gamma[:, t].float() * h
-        states.append(h)
+def cells(dtype=torch.float32):
+    """The recurrence and an adjoint of it, with the state each begins with."""
+    z, gamma, W_g, b_g, h0 = arguments(dtype)
+    slope = arguments(dtype, seed=1)[1] / 4
+    return (Cell(z, gamma, None, W_g, b_g), h0.float()), (Cell(z, gamma, slope, W_g.T.contiguous(), b_g), h0.float())
+
+
+def states_of(cell, state):
+    """All states in float32, products in float64."""
+    inflow, gamma = cell.inflow.float(), cell.gamma.float()
+    weight, states = cell.weight.double().T, []
+    for t in range(inflow.shape[1]):
+        if cell.adjoint:
+            inner = inflow[:, t] + state
+            state = ((cell.slope[:, t].float() * inner).double() @ weight).float() + gamma[:, t] * inner
+        else:
+            gate = torch.sigmoid((state.double() @ weight + cell.bias.double()).float())
+            state = inflow[:, t] * gate + gamma[:, t] * state
+        states.append(state)
     return torch.stack(states, dim=1)
 
 
-def assert_near(found, expected, unit=0.0):
+def loop(z, gamma, W_g, b_g, h0):
+    return states_of(Cell(z, gamma, None, W_g, b_g), h0.float())
+
+
+def assert_near(found, expected, rest=0.0):
     scale = expected.abs().max()
-    assert (found.float() - expected).abs().max() <= (NEAR + unit) * scale
+    assert (found.float() - expected).abs().max() <= (NEAR + rest) * scale
 
 
-@pytest.mark.parametrize(("dtype", "unit"), [(torch.float32, 0.0), (torch.float16, 2.0**-10)])
-def test_walking_takes_every_step(dtype, unit):
-    given = arguments(dtype)
-    expected, state, out = loop(*given), given[4].float(), torch.full_like(given[0], torch.nan)
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float16))
+@pytest.mark.parametrize("adjoint", (False, True))
+def test_walking_takes_every_step(dtype, adjoint):
+    cell, state = cells(dtype)[adjoint]
+    expected, out = states_of(cell, state), torch.full(cell.shape, torch.nan, device=DEVICE)
 
-    walk(*given[:4], state, out, first=0, steps=T)
+    walk(cell, state, out, first=0, steps=T)
 
-    assert_near(state, expected[:, -1], unit)
-    assert_near(out, expected, unit)
-
-
-@pytest.mark.parametrize(("dtype", "unit"), [(torch.float32, 0.0), (torch.float16, 2.0**-10)])
-def test_advancing_all_chunks_from_the_true_states_gives_the_loop(dtype, unit):
-    """The last of the three chunks has three steps."""
-    given = arguments(dtype)
-    expected, out = loop(*given), torch.full_like(given[0], torch.nan)
-    starts = torch.stack([given[4].float(), expected[:, CHUNK - 1], expected[:, 2 * CHUNK - 1]]).reshape(-1, D)
-    previous = torch.empty_like(starts)
-
-    advance(*given[:4], starts, previous, out, CHUNK, first=0, steps=CHUNK, stored=CHUNK)
-
-    assert_near(out, expected, unit)
-    assert_near(starts[:B], expected[:, CHUNK - 1], unit)
-    assert_near(previous[:B], expected[:, CHUNK - 2], unit)
+    assert_near(state, expected[:, -1])
+    assert_near(out, expected)
 
 
-def test_frozen_chunks_chained_are_the_linear_recurrence():
-    z, gamma, _, b_g, h0 = arguments()
-    h, before = h0, [h0]
+# The interpreter cannot multiply bfloat16; in float16 the parts of numbers of this size are as good.
+@pytest.mark.parametrize("narrow", (True, False))
+@pytest.mark.parametrize("parts", (1, 2, 3))
+@pytest.mark.parametrize("adjoint", (False, True))
+def test_advancing_all_chunks_from_the_true_states_gives_the_loop(narrow, parts, adjoint, monkeypatch):
+    """The last of the three chunks has three steps. Weights are made of parts unless they are as narrow."""
+    dtype = torch.float32 if parts == 1 else PART
+    monkeypatch.setattr(_cell, "part_format", lambda terms: (dtype, parts))
+    cell, state = cells(dtype if narrow else torch.float32)[adjoint]
+    expected, out = states_of(cell, state), torch.full(cell.shape, torch.nan, device=DEVICE)
+    starts = torch.stack([state, expected[:, CHUNK - 1], expected[:, 2 * CHUNK - 1]]).reshape(-1, D)
+
+    rows = Rows(cell, starts, CHUNK)
+    rows.advance(out, first=0, steps=CHUNK, stored=CHUNK)
+
+    rest = CHUNK * 2.0 ** (-8 * parts) * (parts > 1)  # what the parts leave of an operand, in each step
+    assert_near(out, expected, rest)
+    assert_near(rows.carry[:B], expected[:, CHUNK - 1], rest)
+    assert_near(rows.previous[0, :B], expected[:, CHUNK - 3], rest)
+    assert_near(rows.previous[1, :B], expected[:, CHUNK - 2], rest)
+
+
+@pytest.mark.parametrize("adjoint", (False, True))
+def test_frozen_chunks_chained_are_the_linear_recurrence(adjoint):
+    cell, state = cells()[adjoint]
+    x, before = state, [state]
     for t in range(T):
-        h = gamma[:, t] * h + z[:, t] * torch.sigmoid(b_g)
+        if adjoint:
+            x = cell.gamma[:, t] * (x + cell.inflow[:, t])
+        else:
+            x = cell.gamma[:, t] * x + cell.inflow[:, t] * torch.sigmoid(cell.bias)
         if (t + 1) % CHUNK == 0:
-            before.append(h)
-    assert_near(chain(*freeze(z, gamma, b_g, CHUNK, 3), h0), torch.stack(before))
+            before.append(x)
+    assert_near(chain(*freeze(cell, CHUNK, 0, CHUNK), state), torch.stack(before))
 
 
 @pytest.mark.parametrize("gamma", (0.05, 0.9))

@@ -1,10 +1,13 @@
-"""Many rows of the gated recurrence, by many steps in one launch.
+"""Many rows of the recurrence, or of its adjoint, by many steps in one launch.
 
 Parallel    one program per tile of rows and output channels, all resident at once; a barrier of the whole grid ends a step
-Memory      a program keeps its tile of the float32 state in registers for all steps; the state as the product reads it,
-            in the storage dtype, passes through two buffers in memory that take turns; W and those are read from L2
-Precision   operands of the product in the storage dtype, sums in float32; for float32 without TF32
+Memory      a program keeps its tile of the float32 state in registers for all steps; the operand of the next step, in
+            parts, passes through two buffers in memory that take turns; W and those are read from L2, which limits it
+Precision   float32 state. The operand is made of two or three bfloat16 parts, and so is a float32 weight; tensor cores
+            multiply them and sum in float32 (_parts.py)
 """
+
+from typing import Any
 
 import torch
 import triton
@@ -13,6 +16,8 @@ import triton.language as tl
 from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
 from .._launch import INTERPRETED, launch
+from .._parts import split
+from ._cell import Cell
 
 # ---- device code -------------------------------------------------------------------
 
@@ -27,126 +32,219 @@ def grid_barrier(counter_ptr, target):
     tl.debug_barrier()
 
 
-@triton.jit(do_not_specialize=["first", "steps"])
+@triton.jit
+def load_tile(pointer, batch, time, d, stride_b, stride_t, stride_d, inside):
+    """A stream at the time of each row, [rows, channels]."""
+    row = batch * stride_b + time.to(tl.int64) * stride_t
+    return tl.load(pointer + row[:, None] + d[None, :] * stride_d, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def load_part(tile, part, rows, columns, EVEN_D: tl.constexpr, CACHE: tl.constexpr):
+    """Some rows and columns of one part of a matrix."""
+    if EVEN_D:
+        return tl.load(tile + part, mask=rows, other=0.0, cache_modifier=CACHE)
+    else:
+        return tl.load(tile + part, mask=rows & columns, other=0.0, cache_modifier=CACHE)
+
+
+@triton.jit
+def weighted(operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
+             PARTS: tl.constexpr, W_PARTS: tl.constexpr, EVEN_D: tl.constexpr,
+             BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
+    """W times the operand, [rows, channels]: of the products of their parts, which lie one after another, the largest."""
+    k = tl.arange(0, BLOCK_K)
+    part, known = R * D, (r < R)[:, None]
+    found = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
+    for start in tl.range(0, D, BLOCK_K, num_stages=STAGES):
+        within = start + k < D
+        x_tile = operand_ptr + (r * D)[:, None] + (start + k)[None, :]
+        W_tile = W_ptr + (d * W_stride_i)[None, :] + ((start + k) * W_stride_k)[:, None]
+        W = load_part(W_tile, 0, (d < D)[None, :], within[:, None], EVEN_D, "")
+        x = load_part(x_tile, 0, known, within[None, :], EVEN_D, ".cg")
+        found = tl.dot(x, W, found, input_precision="ieee")
+        if PARTS > 1:
+            x_second = load_part(x_tile, part, known, within[None, :], EVEN_D, ".cg")
+            found = tl.dot(x_second, W, found, input_precision="ieee")
+        if PARTS > 2:
+            x_third = load_part(x_tile, 2 * part, known, within[None, :], EVEN_D, ".cg")
+            found = tl.dot(x_third, W, found, input_precision="ieee")
+        if W_PARTS > 1:
+            W_second = load_part(W_tile, W_stride_part, (d < D)[None, :], within[:, None], EVEN_D, "")
+            found = tl.dot(x, W_second, found, input_precision="ieee")
+            if W_PARTS > 2:
+                found = tl.dot(x_second, W_second, found, input_precision="ieee")
+        if W_PARTS > 2:
+            W_third = load_part(W_tile, 2 * W_stride_part, (d < D)[None, :], within[:, None], EVEN_D, "")
+            found = tl.dot(x, W_third, found, input_precision="ieee")
+    return found
+
+
+@triton.jit(do_not_specialize=["first", "start", "stop", "steps", "stored_steps"])
 def advance_kernel(
-    z_ptr, gamma_ptr, W_ptr, bias_ptr, exchange_ptr, carry_ptr, previous_ptr, out_ptr, counter_ptr,
-    first, steps, stored_steps, R, B, T, chunk, D,
-    z_stride_b, z_stride_t, z_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d, W_stride_i, W_stride_k,
-    EVEN_D: tl.constexpr, BARRIER: tl.constexpr,
-    STORE_BEFORE: tl.constexpr,
+    inflow_ptr, gamma_ptr, slope_ptr, W_ptr, bias_ptr, operand_ptr, carry_ptr, previous_ptr, logits_ptr, live_ptr,
+    out_ptr, counter_ptr, first, start, stop, steps, stored_steps, R, B, T, chunk, D,
+    inflow_stride_b, inflow_stride_t, inflow_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
+    slope_stride_b, slope_stride_t, slope_stride_d, W_stride_part, W_stride_i, W_stride_k,
+    ADJOINT: tl.constexpr, PARTS: tl.constexpr, W_PARTS: tl.constexpr, EVEN_D: tl.constexpr, BARRIER: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Row `c * B + b` takes `steps` steps of batch row b from c * chunk + first on, of which it stores the first
-    `stored_steps`, and with STORE_BEFORE the state it starts from."""
-    storage: tl.constexpr = exchange_ptr.dtype.element_ty
+    """Row c * B + b takes the steps from c * chunk + first on of batch row b: of all `steps` those in [start, stop).
+
+    Live rows store the first `stored_steps` states. previous [2, R, D] gets the states before the last two steps and
+    logits [2, R, D] the gate's logits in them."""
+    storage: tl.constexpr = operand_ptr.dtype.element_ty
     r = tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R)  # [BLOCK_R]
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
-    k = tl.arange(0, BLOCK_K)
     batch, begin = (r % B).to(tl.int64), (r // B) * chunk + first
+    known = (r < R)[:, None] & (d < D)[None, :]
+    live = tl.load(live_ptr + r, mask=r < R, other=0) != 0
     bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(tl.float32)
-    state = (r * D)[:, None] + d[None, :]
-    h = tl.load(carry_ptr + state, mask=(r < R)[:, None] & (d < D)[None, :], other=0.0)
-    if STORE_BEFORE:
-        inside = ((r < R) & (begin <= T))[:, None] & (d < D)[None, :]
-        out_row = (batch * T + begin - 1) * D
-        tl.store(out_ptr + out_row[:, None] + d[None, :], h.to(out_ptr.dtype.element_ty), mask=inside)
+    tile = (r * D)[:, None] + d[None, :]
+    state = tl.load(carry_ptr + tile, mask=known, other=0.0)
     programs = tl.num_programs(0) * tl.num_programs(1)
-    for j in range(steps):
+    for j in range(start, stop):
         time = begin + j
-        inside = ((r < R) & (time < T))[:, None] & (d < D)[None, :]
-        z_row = batch * z_stride_b + time.to(tl.int64) * z_stride_t
-        gamma_row = batch * gamma_stride_b + time.to(tl.int64) * gamma_stride_t
-        z = tl.load(z_ptr + z_row[:, None] + d[None, :] * z_stride_d, mask=inside, other=0.0)
-        gamma = tl.load(gamma_ptr + gamma_row[:, None] + d[None, :] * gamma_stride_d, mask=inside, other=0.0)
-
-        x_ptr = exchange_ptr + (j % 2) * R * D
-        logits = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
-        for start in tl.range(0, D, BLOCK_K, num_stages=STAGES):
-            x_tile = x_ptr + (r * D)[:, None] + (start + k)[None, :]
-            W_tile = W_ptr + (d * W_stride_i)[None, :] + ((start + k) * W_stride_k)[:, None]
-            if EVEN_D:
-                x = tl.load(x_tile, mask=(r < R)[:, None], other=0.0, cache_modifier=".cg")
-                W = tl.load(W_tile)
-            else:
-                within = start + k < D
-                x = tl.load(x_tile, mask=(r < R)[:, None] & within[None, :], other=0.0, cache_modifier=".cg")
-                W = tl.load(W_tile, mask=within[:, None] & (d < D)[None, :], other=0.0)
-            logits = tl.dot(x, W, logits, input_precision="ieee")
-
-        if j == steps - 1:
-            tl.store(previous_ptr + state, h, mask=(r < R)[:, None] & (d < D)[None, :])
-        h = z.to(tl.float32) * sigmoid(logits + bias[None, :]) + gamma.to(tl.float32) * h
+        inside = known & (time < T)[:, None]
+        inflow = load_tile(inflow_ptr, batch, time, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, inside)
+        gamma = load_tile(gamma_ptr, batch, time, d, gamma_stride_b, gamma_stride_t, gamma_stride_d, inside)
+        Wx = weighted(
+            operand_ptr + (j % 2) * PARTS * R * D, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
+            PARTS, W_PARTS, EVEN_D, BLOCK_R, BLOCK_D, BLOCK_K, STAGES,
+        )  # fmt: skip
+        kept = j - (steps - 2)  # 0 and 1 in the last two steps
+        if kept >= 0:
+            tl.store(previous_ptr + kept * R * D + tile, state, mask=known)
+        if ADJOINT:
+            state = tl.fma(gamma, inflow + state, Wx)  # ADJ-5
+        else:
+            logits = Wx + bias[None, :]
+            if kept >= 0:
+                tl.store(logits_ptr + kept * R * D + tile, logits, mask=known)
+            state = tl.fma(gamma, state, inflow * sigmoid(logits))  # REC-1
         if j < stored_steps:
             out_row = (batch * T + time) * D
-            tl.store(out_ptr + out_row[:, None] + d[None, :], h.to(out_ptr.dtype.element_ty), mask=inside)
-        if BARRIER:
-            next_ptr = exchange_ptr + ((j + 1) % 2) * R * D
-            tl.store(next_ptr + state, h.to(storage), mask=(r < R)[:, None] & (d < D)[None, :])
-            grid_barrier(counter_ptr, (j + 1) * programs)
-    tl.store(carry_ptr + state, h, mask=(r < R)[:, None] & (d < D)[None, :])
+            tl.store(out_ptr + out_row[:, None] + d[None, :], state, mask=inside & live[:, None])
+        if j < steps - 1:
+            rest = state
+            if ADJOINT:
+                then = known & (time + 1 < T)[:, None]
+                inflow = load_tile(
+                    inflow_ptr, batch, time + 1, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, then
+                )
+                slope = load_tile(slope_ptr, batch, time + 1, d, slope_stride_b, slope_stride_t, slope_stride_d, then)
+                rest = slope * (inflow + state)
+            next_ptr = operand_ptr + ((j + 1) % 2) * PARTS * R * D + tile
+            for part in tl.static_range(PARTS):
+                x = rest.to(storage)
+                tl.store(next_ptr + part * R * D, x, mask=known)
+                rest -= x.to(tl.float32)
+            if BARRIER:
+                grid_barrier(counter_ptr, (j + 1) * programs)
+    tl.store(carry_ptr + tile, state, mask=known)
 
 
 def compile_specs() -> list[CompileSpec]:
-    return [
-        compile_spec(
-            advance_kernel, storage, ("carry_ptr", "previous_ptr"), types={"counter_ptr": "*i32"}, num_warps=WARPS,
-            enable_fp_fusion=True, W_stride_k=1, EVEN_D=even, BARRIER=True, STORE_BEFORE=False, **tiles(itemsize),
-        )
-        for storage, itemsize in (("fp32", 4), ("bf16", 2))
-        for even in (True, False)
-    ]  # fmt: skip
+    """Of bfloat16 and float32 storage: parts of the operand, of the weight, and rows."""
+    float32 = ("carry_ptr", "previous_ptr", "logits_ptr", "out_ptr")
+    types = {"live_ptr": "*i32", "counter_ptr": "*i32", "operand_ptr": "*bf16", "W_ptr": "*bf16"}
+    specs = []
+    variants = (("bf16", 2, 1, 512), ("bf16", 2, 1, 128), ("fp32", 2, 2, 512), ("fp32", 3, 3, 128))
+    for storage, parts, weight_parts, rows in variants:
+        for adjoint in (False, True):
+            options = tiles(rows, 4096, parts, weight_parts, 132)
+            specs.append(
+                compile_spec(
+                    advance_kernel, storage, float32, types=types, num_warps=options.pop("num_warps"), W_stride_k=1,
+                    ADJOINT=adjoint, PARTS=parts, W_PARTS=weight_parts, EVEN_D=True, BARRIER=True, **options,
+                )
+            )  # fmt: skip
+    return specs
 
 
 # ---- launch ------------------------------------------------------------------------
 
-TILE = 16 if INTERPRETED else 128  # rows and channels of a program
-WARPS = 8
 MOST_ROWS = 32 if INTERPRETED else 512  # more rows mean fewer steps, but none of the first of each chunk is saved
+SHARED = 196608  # bytes of shared memory that the stages of a tile may take
 
 
-def tiles(itemsize: int) -> dict[str, int]:
-    """Tiles whose stages fit in the shared memory of a multiprocessor."""
-    block_k, stages = (16, 1) if INTERPRETED else (64, 4) if itemsize == 2 else (32, 3)
-    return {"BLOCK_R": TILE, "BLOCK_D": TILE, "BLOCK_K": block_k, "STAGES": stages}
+def choices() -> list[dict[str, Any]]:
+    """Tiles from the smallest on."""
+    if INTERPRETED:
+        return [{"BLOCK_R": 16, "BLOCK_D": 16, "BLOCK_K": 16, "num_warps": 8}]
+    return [
+        {"BLOCK_R": 16, "BLOCK_D": 32, "BLOCK_K": 256, "num_warps": 4},
+        {"BLOCK_R": 64, "BLOCK_D": 64, "BLOCK_K": 128, "num_warps": 4},
+        {"BLOCK_R": 64, "BLOCK_D": 128, "BLOCK_K": 64, "num_warps": 4},
+        {"BLOCK_R": 128, "BLOCK_D": 128, "BLOCK_K": 64, "num_warps": 8},
+    ]
+
+
+def tiles(rows: int, D: int, parts: int, weight_parts: int, processors: int) -> dict[str, Any]:
+    """The smallest tiles of which every program has a multiprocessor, or the barrier would wait for ever; as many stages
+    as there is room for."""
+    for options in choices():
+        if triton.cdiv(rows, options["BLOCK_R"]) * triton.cdiv(D, options["BLOCK_D"]) <= processors:
+            break
+    stage = 2 * options["BLOCK_K"] * (options["BLOCK_R"] * parts + options["BLOCK_D"] * weight_parts)
+    return {**options, "STAGES": 1 if INTERPRETED else max(2, min(6, SHARED // stage))}
 
 
 def most_rows(D: int, device: torch.device) -> int:
-    """Rows that can be advanced at once: every program has a multiprocessor, or the barrier would wait for ever."""
+    """Rows that can be advanced at once, with the largest tiles."""
     if INTERPRETED:
         return MOST_ROWS
-    processors = torch.cuda.get_device_properties(device).multi_processor_count
-    return min(MOST_ROWS, processors // triton.cdiv(D, TILE) * TILE)
+    largest = choices()[-1]
+    return min(MOST_ROWS, processors_of(device) // triton.cdiv(D, largest["BLOCK_D"]) * largest["BLOCK_R"])
 
 
-def advance(
-    z: torch.Tensor, gamma: torch.Tensor, W: torch.Tensor, bias: torch.Tensor, carry: torch.Tensor,
-    previous: torch.Tensor, out: torch.Tensor, chunk: int, first: int, steps: int, stored: int,
-    store_before: bool = False, **other_options,
-) -> None:  # fmt: skip
-    """Advance carry [R, D] (float32, in place) of all chunks by `steps` steps from their step `first` on.
+def processors_of(device: torch.device) -> int:
+    return 2**30 if INTERPRETED else torch.cuda.get_device_properties(device).multi_processor_count
 
-    The first `stored` of these states go to out [B, T, D], and on request the one before them;
-    previous [R, D] becomes the state before the last step.
+
+class Rows:
+    """The rows of a solution, all chunks of all batch rows, and the buffers of their steps.
+
+    carry [R, D] holds their states, float32, row c * B + b for chunk c; after `advance` previous and logits [2, R, D]
+    hold what the last two steps began with, and operand [2, parts, R, D] what W multiplied there.
     """
-    B, T, D = z.shape
-    R = carry.shape[0]
-    options = {**tiles(z.element_size()), "num_warps": WARPS, **other_options}
-    grid = (triton.cdiv(D, options["BLOCK_D"]), triton.cdiv(R, options["BLOCK_R"]))
-    even = D % options["BLOCK_K"] == 0 and D % options["BLOCK_D"] == 0
-    exchange = torch.empty((2, R, D), dtype=z.dtype, device=z.device)
-    counter = torch.zeros(1, dtype=torch.int32, device=z.device)
 
-    def run(at: int, count: int, to_store: int, before: bool, barrier: bool) -> None:
-        exchange[0].copy_(carry)
-        launch(
-            advance_kernel, grid, z.device,
-            z, gamma, W, bias, exchange, carry, previous, out, counter, at, count, to_store, R, B, T, chunk, D,
-            *z.stride(), *gamma.stride(), *W.stride(), EVEN_D=even, BARRIER=barrier, STORE_BEFORE=before,
-            **({} if INTERPRETED else {"launch_cooperative_grid": barrier}), **options,
-        )  # fmt: skip
+    def __init__(self, cell: Cell, carry: torch.Tensor, chunk: int, parts: int | None = None, **options: Any):
+        self.cell, self.carry, self.chunk = cell, carry, chunk
+        self.parts = cell.parts if parts is None else parts
+        R, D = carry.shape
+        self.previous = carry.new_empty((2, R, D))
+        self.logits = self.previous if cell.adjoint else carry.new_empty((2, R, D))
+        self.weight = cell.weight_parts if self.parts > 1 else cell.weight_parts[:1]
+        self.operand = carry.new_empty((2, self.parts, R, D), dtype=self.weight.dtype)
+        self.live = torch.ones(R, dtype=torch.int32, device=carry.device)
+        found = tiles(R, D, self.parts, len(self.weight), processors_of(carry.device))
+        self.options = {**found, **options}
 
-    if INTERPRETED:  # programs run one after another: a barrier would wait for ever
-        for j in range(steps):
-            run(first + j, 1, stored - j, store_before and j == 0, False)
-    else:
-        run(first, steps, stored, store_before, True)
+    def advance(self, out: torch.Tensor, first: int, steps: int, stored: int) -> None:
+        """Take every row `steps` steps from its step `first` on; live rows store the first `stored` in out [B, T, D]."""
+        cell, (B, T, D) = self.cell, self.cell.shape
+        R = self.carry.shape[0]
+        options = self.options
+        grid = (triton.cdiv(D, options["BLOCK_D"]), triton.cdiv(R, options["BLOCK_R"]))
+        even = D % options["BLOCK_K"] == 0 and D % options["BLOCK_D"] == 0
+        counter = torch.zeros(1, dtype=torch.int32, device=self.carry.device)
+        operand = cell.first_operand(self.carry, self.chunk, first)
+        self.operand[0].copy_(split(operand, self.parts, self.operand.dtype))
+        slope = cell.inflow if cell.slope is None else cell.slope
+
+        def run(start: int, stop: int, barrier: bool) -> None:
+            launch(
+                advance_kernel, grid, self.carry.device,
+                cell.inflow, cell.gamma, slope, self.weight, cell.bias, self.operand, self.carry, self.previous,
+                self.logits, self.live, out, counter, first, start, stop, steps, stored, R, B, T, self.chunk, D,
+                *cell.inflow.stride(), *cell.gamma.stride(), *slope.stride(), *self.weight.stride(),
+                ADJOINT=cell.adjoint, PARTS=self.parts, W_PARTS=len(self.weight), EVEN_D=even, BARRIER=barrier,
+                **({} if INTERPRETED else {"launch_cooperative_grid": barrier}), **options,
+            )  # fmt: skip
+
+        if INTERPRETED:  # programs run one after another: a barrier would wait for ever
+            for j in range(steps):
+                run(j, j + 1, False)
+        else:
+            run(0, steps, steps > 1)

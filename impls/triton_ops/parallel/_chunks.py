@@ -1,9 +1,13 @@
-"""What the solver asks of all chunks at once: their linear maps with the gate frozen, a scan over them, a verdict.
+"""What the solver asks of all chunks at once: their linear maps with the gate frozen, a scan over them, and how their
+borders fit.
 
-Parallel    one program per tile of rows or channels
-Memory      speculation reads z and gamma once; the others touch one state of each chunk
+Parallel    one program per tile of chunks or channels, or per row, chunk c of batch row b being row c B + b
+Memory      freezing reads inflow and gamma once; the others touch one state of each chunk
 Precision   float32
 """
+
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -12,6 +16,7 @@ import triton.language as tl
 from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
 from .._launch import launch
+from ._cell import Cell
 
 # ---- device code -------------------------------------------------------------------
 
@@ -22,27 +27,29 @@ def then(a_first, b_first, a_second, b_second):
     return a_second * a_first, a_second * b_first + b_second
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "steps"])
 def freeze_kernel(
-    z_ptr, gamma_ptr, bias_ptr, factor_ptr, value_ptr, B, T, chunk, D,
-    z_stride_b, z_stride_t, z_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
-    BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
+    inflow_ptr, gamma_ptr, bias_ptr, factor_ptr, value_ptr, first, steps, B, T, chunk, D,
+    inflow_stride_b, inflow_stride_t, inflow_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
+    ADJOINT: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """The map of each chunk's start to its end if the gate were sigmoid(bias) at every step."""
+    """What `steps` steps of each chunk from its step `first` on make of its state, if the gate were sigmoid(bias) at every
+    step; of an adjoint, if nothing passed through the gate."""
     r = tl.program_id(1)
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)
-    b, begin = (r % B).to(tl.int64), (r // B) * chunk
-    end = tl.minimum(begin + chunk, T)
+    b, begin = (r % B).to(tl.int64), (r // B) * chunk + first
+    end = tl.minimum(begin + steps, T)
     gate = sigmoid(tl.load(bias_ptr + d, mask=d < D, other=0.0).to(tl.float32))
     factor = tl.full((BLOCK_D,), 1.0, tl.float32)
     value = tl.zeros((BLOCK_D,), tl.float32)
     for start in range(begin, end, BLOCK_T):
         t = (start + tl.arange(0, BLOCK_T)).to(tl.int64)
         inside = (t < end)[:, None] & (d < D)[None, :]
-        z_tile = z_ptr + b * z_stride_b + t[:, None] * z_stride_t + d[None, :] * z_stride_d
+        inflow_tile = inflow_ptr + b * inflow_stride_b + t[:, None] * inflow_stride_t + d[None, :] * inflow_stride_d
         gamma_tile = gamma_ptr + b * gamma_stride_b + t[:, None] * gamma_stride_t + d[None, :] * gamma_stride_d
-        inflow = tl.load(z_tile, mask=inside, other=0.0).to(tl.float32) * gate[None, :]
+        inflow = tl.load(inflow_tile, mask=inside, other=0.0).to(tl.float32)
         gamma = tl.load(gamma_tile, mask=inside, other=1.0).to(tl.float32)
+        inflow *= gamma if ADJOINT else gate[None, :]
         factors, values = tl.reduce((gamma, inflow), 0, then)
         value = factors * value + values
         factor = factors * factor
@@ -70,65 +77,98 @@ def chain_kernel(factor_ptr, value_ptr, initial_ptr, before_ptr, P, B, D, BLOCK_
 
 
 @triton.jit
-def verdict_kernel(
-    z_ptr, gamma_ptr, terms_ptr, previous_ptr, carry_ptr, out_ptr, verdict_ptr, step, B, T, chunk, D,
-    z_stride_b, z_stride_t, z_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
-    of_product, of_storage, BLOCK_D: tl.constexpr,
+def border_kernel(
+    initial_ptr, carry_ptr, live_ptr, ends_ptr, begun_ptr, due_ptr, mismatch_ptr, found_ptr, B, D, smallest,
+    BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Of each row: the largest distance of the stored state from the one just computed, in units of its room and
-    beside the largest state."""
-    r = tl.program_id(0)
-    b, t = (r % B).to(tl.int64), ((r // B) * chunk + step).to(tl.int64)
-    used, missed, size = 0.0, 0.0, 0.0
-    if t < T:
-        for start in range(0, D, BLOCK_D):
-            d = start + tl.arange(0, BLOCK_D)
-            inside = d < D
-            at = r.to(tl.int64) * D + d
-            z = tl.load(z_ptr + b * z_stride_b + t * z_stride_t + d * z_stride_d, mask=inside, other=0.0).to(tl.float32)
-            gamma = tl.load(gamma_ptr + b * gamma_stride_b + t * gamma_stride_t + d * gamma_stride_d,
-                            mask=inside, other=0.0).to(tl.float32)  # fmt: skip
-            previous = tl.load(previous_ptr + at, mask=inside, other=0.0)
-            new = tl.load(carry_ptr + at, mask=inside, other=0.0)
-            terms = tl.load(terms_ptr + at, mask=inside, other=0.0).to(tl.float32)
-            stored = tl.load(out_ptr + (b * T + t) * D + d, mask=inside, other=0.0).to(tl.float32)
-            inflow = new - gamma * previous
-            closed = tl.where(z == 0, 0.0, 1.0 - inflow / z)
-            room = of_product * tl.abs(inflow * closed) * terms + of_storage * tl.abs(stored)
-            distance = tl.abs(new - stored)
-            same = (new == stored) | ((new != new) & (stored != stored))
-            share = tl.where(same, 0.0, tl.where(distance <= room, distance / room, float("inf")))
-            used = tl.maximum(used, tl.max(share, axis=0))
-            missed = tl.maximum(missed, tl.max(tl.where(same, 0.0, distance), axis=0))
-            size = tl.maximum(size, tl.max(tl.abs(stored), axis=0))
-    tl.store(verdict_ptr + 2 * r, used)
-    tl.store(verdict_ptr + 2 * r + 1, missed / tl.maximum(size, 1e-30))
+    """Where each row is due to begin, and by how much it began elsewhere; rows that live have new ends.
+
+    found: the bits of the largest mismatch beside the row's largest state, the first row that has one, and how many."""
+    r = tl.program_id(0).to(tl.int64)
+    before = tl.maximum(r - B, 0)
+    moved, own_moved = tl.load(live_ptr + before) != 0, tl.load(live_ptr + r) != 0
+    wrong, largest, size, broken = 0, 0.0, 0.0, 0
+    for start in range(0, D, BLOCK_D):
+        d = start + tl.arange(0, BLOCK_D)
+        inside = d < D
+        at = r * D + d
+        if r < B:
+            due = tl.load(initial_ptr + at, mask=inside, other=0.0)
+        elif moved:
+            due = tl.load(carry_ptr + before * D + d, mask=inside, other=0.0)
+        else:
+            due = tl.load(ends_ptr + before * D + d, mask=inside, other=0.0)
+        if own_moved:  # its successor reads the same, before or after this
+            tl.store(ends_ptr + at, tl.load(carry_ptr + at, mask=inside, other=0.0), mask=inside)
+        begun = tl.load(begun_ptr + at, mask=inside, other=0.0)
+        mismatch = due - begun
+        differs = (due != begun) & ~((due != due) & (begun != begun))
+        tl.store(due_ptr + at, due, mask=inside)
+        tl.store(mismatch_ptr + at, mismatch, mask=inside)
+        wrong = tl.maximum(wrong, tl.max(differs.to(tl.int32), axis=0))
+        broken = tl.maximum(broken, tl.max((differs & (mismatch != mismatch)).to(tl.int32), axis=0))
+        largest = tl.maximum(largest, tl.max(tl.where(differs, tl.abs(mismatch), 0.0), axis=0))
+        size = tl.maximum(size, tl.max(tl.abs(due), axis=0))
+    if wrong != 0:
+        share = tl.maximum(largest / tl.maximum(size, smallest), smallest)
+        share = tl.where((broken != 0) | (share != share), float("inf"), share)
+        tl.atomic_max(
+            found_ptr, share.to(tl.int32, bitcast=True)
+        )  # floats that are not negative are ordered as their bits
+        tl.atomic_min(found_ptr + 1, r.to(tl.int32))
+        tl.atomic_add(found_ptr + 2, 1)
+
+
+@triton.jit
+def correct_kernel(due_ptr, carried_ptr, begun_ptr, carry_ptr, live_ptr, D, unit, BLOCK_D: tl.constexpr):
+    """Begin where it is due and what is carried there; rows that did already live no longer."""
+    r = tl.program_id(0).to(tl.int64)
+    moves = 0
+    for start in range(0, D, BLOCK_D):
+        d = start + tl.arange(0, BLOCK_D)
+        inside = d < D
+        at = r * D + d
+        due = tl.load(due_ptr + at, mask=inside, other=0.0)
+        carried = tl.load(carried_ptr + at, mask=inside, other=0.0)
+        begun = tl.load(begun_ptr + at, mask=inside, other=0.0)
+        matters = (tl.abs(carried) > unit * tl.abs(due)) & (tl.abs(carried) < float("inf"))
+        begin = due + tl.where(matters, carried, 0.0)
+        differs = (begin != begun) & ~((begin != begin) & (begun != begun))
+        moves = tl.maximum(moves, tl.max(differs.to(tl.int32), axis=0))
+        tl.store(begun_ptr + at, begin, mask=inside)
+        tl.store(carry_ptr + at, begin, mask=inside)
+    tl.store(live_ptr + r, moves)
 
 
 def compile_specs() -> list[CompileSpec]:
-    arithmetic = ("factor_ptr", "value_ptr", "initial_ptr", "before_ptr", "previous_ptr", "carry_ptr", "verdict_ptr")
-    specs = [compile_spec(chain_kernel, "fp32", BLOCK_P=256, BLOCK_D=16)]
+    counts, shares = {"live_ptr": "*i32", "found_ptr": "*i32"}, {"smallest": "fp32", "unit": "fp32"}
+    specs = [
+        compile_spec(chain_kernel, "fp32", BLOCK_P=256, BLOCK_D=16),
+        compile_spec(border_kernel, "fp32", types=counts | shares, BLOCK_D=1024),
+        compile_spec(correct_kernel, "fp32", types=counts | shares, BLOCK_D=1024),
+    ]
     for storage in ("fp32", "bf16"):
-        specs.append(compile_spec(freeze_kernel, storage, arithmetic, BLOCK_T=32, BLOCK_D=128))
-        shares = {"of_product": "fp32", "of_storage": "fp32"}
-        specs.append(compile_spec(verdict_kernel, storage, arithmetic, types=shares, BLOCK_D=1024))
+        options: dict[str, Any] = {"num_warps": 1, "ADJOINT": False, "BLOCK_T": 8, "BLOCK_D": 256}
+        specs.append(compile_spec(freeze_kernel, storage, ("factor_ptr", "value_ptr"), **options))
     return specs
 
 
 # ---- launch ------------------------------------------------------------------------
 
+SMALLEST = torch.finfo(torch.float32).tiny
+UNIT = 2.0**-24
 
-def freeze(
-    z: torch.Tensor, gamma: torch.Tensor, bias: torch.Tensor, chunk: int, count: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factor and value [count, B, D] of every chunk's linear map."""
-    B, T, D = z.shape
-    factor, value = (torch.empty((count, B, D), dtype=torch.float32, device=z.device) for _ in range(2))
-    block = min(128, triton.next_power_of_2(D))
+
+def freeze(cell: Cell, chunk: int, first: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factor and value [chunks, B, D] of the linear map of `steps` steps of every chunk from its step `first` on."""
+    B, T, D = cell.shape
+    count = triton.cdiv(T, chunk)
+    factor, value = (torch.empty((count, B, D), dtype=torch.float32, device=cell.device) for _ in range(2))
+    block = min(256, triton.next_power_of_2(D))
     launch(
-        freeze_kernel, (triton.cdiv(D, block), count * B), z.device,
-        z, gamma, bias, factor, value, B, T, chunk, D, *z.stride(), *gamma.stride(),
-        BLOCK_T=32, BLOCK_D=block,
+        freeze_kernel, (triton.cdiv(D, block), count * B), cell.device,
+        cell.inflow, cell.gamma, cell.bias, factor, value, first, steps, B, T, chunk, D,
+        *cell.inflow.stride(), *cell.gamma.stride(), ADJOINT=cell.adjoint, BLOCK_T=8, BLOCK_D=block, num_warps=1,
     )  # fmt: skip
     return factor, value
 
@@ -140,23 +180,55 @@ def chain(factor: torch.Tensor, value: torch.Tensor, initial: torch.Tensor) -> t
     block = min(16, triton.next_power_of_2(D))
     launch(
         chain_kernel, (triton.cdiv(D, block), B), factor.device,
-        factor, value, initial.contiguous(), before, P, B, D, BLOCK_P=min(256, triton.next_power_of_2(P)), BLOCK_D=block,
+        factor, value, initial, before, P, B, D, BLOCK_P=min(256, triton.next_power_of_2(P)), BLOCK_D=block,
     )  # fmt: skip
     return before
 
 
-def verdict(
-    z: torch.Tensor, gamma: torch.Tensor, terms: torch.Tensor, previous: torch.Tensor, carry: torch.Tensor,
-    out: torch.Tensor, chunk: int, step: int, of_product: float, of_storage: float,
-) -> tuple[float, float]:  # fmt: skip
-    """Largest share of its room that any stored state at this step of its chunk uses, and the largest defect."""
-    B, T, D = z.shape
-    found = torch.empty((carry.shape[0], 2), dtype=torch.float32, device=z.device)
-    block = min(1024, triton.next_power_of_2(D))
-    launch(
-        verdict_kernel, (carry.shape[0],), z.device,
-        z, gamma, terms, previous, carry, out, found, step, B, T, chunk, D, *z.stride(), *gamma.stride(),
-        of_product, of_storage, BLOCK_D=block,
-    )  # fmt: skip
-    used, defect = found.amax(dim=0).tolist()
-    return used, defect
+@dataclass(frozen=True)
+class Mismatch:
+    """How the borders of chunks fit: the largest mismatch beside the state, the first row that has one, how many have."""
+
+    size: float
+    first: int
+    rows: int
+
+
+class Borders:
+    """Where the chunks of a solution began and ended, [chunks, B, D], and where they are due to begin."""
+
+    def __init__(self, initial: torch.Tensor, begun: torch.Tensor, factor: torch.Tensor):
+        self.initial, self.begun, self.factor = initial, begun.contiguous(), factor
+        self.ends, self.due, self.mismatch = (torch.empty_like(self.begun) for _ in range(3))
+
+    def _over_rows(self, kernel, *arguments) -> None:
+        count, B, D = self.begun.shape
+        launch(kernel, (count * B,), self.begun.device, *arguments, BLOCK_D=min(1024, triton.next_power_of_2(D)))
+
+    def compare(self, carry: torch.Tensor, live: torch.Tensor) -> Mismatch:
+        """The live rows have ended at `carry`. Do all begin where those before them end?"""
+        count, B, D = self.begun.shape
+        found = torch.tensor([0, count * B, 0], dtype=torch.int32).to(carry.device, non_blocking=True)
+        self._over_rows(
+            border_kernel,
+            self.initial,
+            carry,
+            live,
+            self.ends,
+            self.begun,
+            self.due,
+            self.mismatch,
+            found,
+            B,
+            D,
+            SMALLEST,
+        )
+        summary = found.cpu()
+        return Mismatch(summary[:1].view(torch.float32).item(), int(summary[1]), int(summary[2]))
+
+    def correct(self, carry: torch.Tensor, live: torch.Tensor) -> None:
+        """Let every row begin where it is due once those before it are corrected, to first order; roundings are left out.
+        Then those live that began elsewhere."""
+        D = self.begun.shape[2]
+        carried = chain(self.factor, self.factor * self.mismatch, torch.zeros_like(self.initial))
+        self._over_rows(correct_kernel, self.due, carried, self.begun, carry, live, D, UNIT)

@@ -1,8 +1,9 @@
 """Speculate, scan, verify, splice on the GPU: all chunks run together, none is left out while one still runs.
 
 Clauses     REC-PAR-1, REC-PAR-2, REC-PAR-3, REC-PAR-4
-The plain version, chunk by chunk, is torch_ops/parallel/_solver.py. Here a restart runs every chunk for a few steps in
-one launch, then asks whether all stored states are sound where they meet the new ones; if not, for more steps.
+The plain version, chunk by chunk, is torch_ops/parallel/_solver.py. Here every row takes the same number of steps in one
+launch; then the rows are asked where their new states meet the stored ones. The speculation is made better beforehand by
+rough steps, with operands of one part.
 """
 
 import math
@@ -11,15 +12,18 @@ from dataclasses import dataclass
 import torch
 import triton
 
-from .._matmul import product
-from ._advance import advance
-from ._chunks import chain, freeze, verdict
+from ._advance import Rows, most_rows
+from ._cell import Cell, steps_to_shrink
+from ._chunks import UNIT, Borders, Mismatch, chain, freeze
+from ._splice import Splices
 from ._walk import walk
 
 FEWEST_STEPS = 16
-FIRST_STEPS = 8  # of a restart before its first verdict
-SMALLEST = torch.finfo(torch.float32).tiny
+FEWEST_BEFORE_VERDICT = 8  # steps of a restart
+SPLICED = 16 * UNIT  # rows that differ by so little are spliced at most places
 FEW_ROWS = 4  # so many rows are walked with the product as matrix times vector
+ROUGH = 2.0**-8  # how near the rough steps come: their operands are that rough
+MOST_ROUGH_PASSES = 6
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,21 @@ class Report:
     defect: float  # largest difference between a state and the step to it where chunks were spliced, beside the state
     passes: int  # how often chunks were run
     fell_back: bool  # whether the rest was walked step by step because it did not contract
-    depth: int  # steps taken one after another; the loop takes T
+    depth: int  # steps taken one after another, the rough ones too; the loop takes T
+
+
+def solve(cell: Cell, initial: torch.Tensor, chunk: int | None, tolerance: float) -> tuple[torch.Tensor, Report]:
+    """All states [B, T, D] in float32 from initial [B, D] in float32 on, and how they were found."""
+    B, T, D = cell.shape
+    rate = cell.rate().item()
+    most = most_rows(D, cell.device)
+    if chunk is None:
+        chunk = default_chunk(B, T, most)
+        if steps_to_shrink(rate, 1 / UNIT, T) > chunk:  # longer chunks, of which more than the beginning is forgotten
+            chunk = default_chunk(B, T, max(B, most // 4))
+    chunk = min(chunk, T)
+    solver = Solver(cell, initial, chunk, rate, tolerance)
+    return solver.out, solver.run(solver.guess())
 
 
 def default_chunk(B: int, T: int, rows: int) -> int:
@@ -38,122 +56,100 @@ def default_chunk(B: int, T: int, rows: int) -> int:
 
 
 class Solver:
-    """One forward solution: z, gamma [B, T, D], W_g, b_g in the storage dtype, h0 [B, D] in float32, contiguous W_g."""
+    """One solution; chunks are [chunks, B, D] where they are linked, [rows, D] where they are run."""
 
-    def __init__(self, z, gamma, W_g, b_g, h0, chunk: int, tolerance: float):
-        self.z, self.gamma, self.W_g, self.b_g, self.h0 = z, gamma, W_g, b_g, h0
-        self.B, self.T, self.D = z.shape
-        self.chunk, self.count = chunk, triton.cdiv(self.T, chunk)
-        self.tolerance = tolerance
-        self.out = torch.empty((self.B, self.T, self.D), dtype=z.dtype, device=z.device)
-        self.unit = torch.finfo(z.dtype).eps / 2
-        self.depth, self.defect = 0, 0.0
-        self._magnitudes: torch.Tensor | None = None
+    def __init__(self, cell: Cell, initial: torch.Tensor, chunk: int, rate: float, tolerance: float):
+        self.cell, self.initial, self.chunk, self.rate = cell, initial, chunk, rate
+        self.B, self.T, self.D = cell.shape
+        self.count = triton.cdiv(self.T, chunk)
+        self.out = torch.empty(cell.shape, dtype=torch.float32, device=cell.device)
+        self.splices = Splices(cell, self.count * self.B, tolerance)
+        self.depth = 0
+        memory = steps_to_shrink(rate, 1 / ROUGH, chunk)
+        self.skipped = chunk - memory  # steps of a chunk that may be wrong and its end still nearly right
+        self.first, self.last = freeze(cell, chunk, 0, self.skipped), freeze(cell, chunk, self.skipped, memory)
+        self.factor = self.first[0] * self.last[0]
 
-    def run(self) -> Report:
-        factor, value = freeze(self.z, self.gamma, self.b_g, self.chunk, self.count)
-        begun = chain(factor, value, self.h0)
-        carry, previous = begun.clone(), torch.empty_like(begun)
-        self._advance(carry, previous, 0, self.chunk, self.chunk)
-        ends = carry
-        mismatches: list[float] = []
+    def guess(self) -> torch.Tensor:
+        """Speculate on the state before every chunk: linear, then corrected by rough steps of the memory before it."""
+        (factor, value), (factor_last, value_last) = self.first, self.last
+        begun = chain(self.factor, factor_last * value + value_last, self.initial)
+        if self.cell.parts == 1 or self.count == 1:  # nothing rougher to be had, or nothing to guess
+            return begun
+        rows = self._rows(begun, parts=1)
+        if self.skipped:
+            rows.carry.copy_((factor * begun + value).view_as(rows.carry))
+            self._advance(rows, self.skipped, self.chunk - self.skipped, 0)
+            return torch.cat([self.initial[None], rows.carry.view(begun.shape)[:-1]])
+        borders, sizes = Borders(self.initial, begun, self.factor), [math.inf]
         while True:
-            due = torch.cat([self.h0[None], ends[:-1]])
-            same = (due == begun) | (due.isnan() & begun.isnan())
-            mismatch = torch.where(same, 0.0, due - begun)
-            sizes = mismatch.abs().amax(-1) / due.abs().amax(-1).clamp_min(SMALLEST)
-            sizes = sizes.nan_to_num(nan=math.inf).clamp_min(
-                SMALLEST
-            )  # a NaN is no small mismatch, nor is a tiny one none
-            largest = torch.where(same.all(-1), 0.0, sizes).max().item()
-            if largest == 0:
-                return self._report(len(mismatches), False)
-            mismatches.append(largest)
-            done = len(mismatches)  # so many chunks are right: each pass mends one at least
-            if is_hopeless(mismatches, self.count - done, self.unit):
-                self._walk(due[done], done)
-                return self._report(done, True)
-            carried = chain(factor, factor * mismatch, torch.zeros_like(self.h0))
-            matters = carried.abs().amax(-1) > self.unit * due.abs().amax(-1)
-            begun = due + torch.where(matters[..., None], carried, 0.0)
-            carry = begun.clone()
-            if not self._restart(carry, previous):
-                ends = carry
+            self._advance(rows, 0, self.chunk, 0)
+            sizes.append(borders.compare(rows.carry, rows.live).size)
+            borders.correct(rows.carry, rows.live)
+            if sizes[-1] <= ROUGH or not sizes[-1] < sizes[-2] / 2 or len(sizes) > MOST_ROUGH_PASSES:
+                return borders.begun
+            rows.live.fill_(1)
 
-    def _restart(self, carry: torch.Tensor, previous: torch.Tensor) -> bool:
-        """Run all chunks until the stored states are sound after the new ones, or to their ends. Did they meet?"""
-        first, steps = 0, FIRST_STEPS
+    def run(self, begun: torch.Tensor) -> Report:
+        rows, borders = self._rows(begun), Borders(self.initial, begun, self.factor)
+        self._advance(rows, 0, self.chunk, self.chunk)
+        found: list[Mismatch] = []
+        while True:
+            mismatch = borders.compare(rows.carry, rows.live)
+            if mismatch.rows == 0:
+                return self._report(len(found) + 1, False)
+            found.append(mismatch)
+            done = mismatch.first // self.B  # every chunk before this one is right
+            if is_hopeless(found, self.count - done):
+                self._walk(borders.due[done], done)
+                return self._report(len(found), True)
+            borders.correct(rows.carry, rows.live)
+            self._restart(rows, steps_to_shrink(self.rate, max(1.0, mismatch.size / SPLICED), self.chunk))
+
+    def _restart(self, rows: Rows, expected: int) -> None:
+        """Run the live rows until they meet what is stored, after so many steps as expected, or to the ends of their
+        chunks: those that came so far live on."""
+        first, steps = 0, max(FEWEST_BEFORE_VERDICT, expected)
         while first + steps < self.chunk:
-            self._advance(carry, previous, first, steps, steps - 1, store_before=first > 0)
+            self._advance(rows, first, steps, steps - 2)
             first += steps
-            used, defect = self._verdict(carry, previous, first - 1)
-            if used <= self.tolerance:
-                self.defect = max(self.defect, defect)
-                return True
-            steps = first  # twice as many in all
-        self._advance(carry, previous, first, self.chunk - first, self.chunk - first, store_before=first > 0)
-        return False
+            self.splices.judge(rows, self.out, first - 2)
+            if not rows.live.any().item():
+                return
+            steps = max(FEWEST_BEFORE_VERDICT, first // 2)
+        self._advance(rows, first, self.chunk - first, self.chunk - first)
 
-    def _advance(self, carry, previous, first, steps, stored, store_before=False) -> None:
-        carry, previous = (x.view(-1, self.D) for x in (carry, previous))
-        advance(
-            self.z,
-            self.gamma,
-            self.W_g,
-            self.b_g,
-            carry,
-            previous,
-            self.out,
-            self.chunk,
-            first,
-            steps,
-            stored,
-            store_before,
-        )
+    def _rows(self, begun: torch.Tensor, parts: int | None = None) -> Rows:
+        return Rows(self.cell, begun.reshape(-1, self.D).clone(), self.chunk, parts)
+
+    def _advance(self, rows: Rows, first: int, steps: int, stored: int) -> None:
+        rows.advance(self.out, first, steps, stored)
         self.depth += steps
 
-    def _verdict(self, carry, previous, step) -> tuple[float, float]:
-        """NUM-5 grants the product any order of its sum, D u of its terms, of which half is left to a splice; in a narrow
-        format the state is known to half a gap only, more than u / 2 of it: each term of the product errs by that."""
-        if self.tolerance == 0:
-            same = self._equal(carry, step)
-            return (0.0 if same else math.inf), 0.0
-        if self._magnitudes is None:
-            self._magnitudes = self.W_g.abs().T.contiguous()
-        terms = product(previous.abs().view(-1, self.D).to(self.z.dtype), self._magnitudes)
-        narrow = self.z.dtype != torch.float32
-        of_product, of_storage = (self.unit / 2, self.unit / 2) if narrow else (self.D / 2 * self.unit, 0.0)
-        carry, previous = (x.view(-1, self.D) for x in (carry, previous))
-        return verdict(self.z, self.gamma, terms, previous, carry, self.out, self.chunk, step, of_product, of_storage)
-
-    def _equal(self, carry: torch.Tensor, step: int) -> bool:
-        """Whether the stored states at this step of all chunks are the new ones, bit for bit."""
-        stored = self.out[:, step :: self.chunk].transpose(0, 1)
-        return torch.equal(stored, carry[: stored.shape[0]].to(stored.dtype))
-
     def _walk(self, state: torch.Tensor, chunk: int) -> None:
-        first = chunk * self.chunk
-        walk_rows(self.z, self.gamma, self.W_g, self.b_g, state.contiguous(), self.out, first)
-        self.depth += self.T - first
+        walk_rows(self.cell, state.contiguous(), self.out, chunk * self.chunk)
+        self.depth += self.T - chunk * self.chunk
 
-    def _report(self, restarts: int, fell_back: bool) -> Report:
-        return Report(self.defect, restarts + 1 - fell_back, fell_back, self.depth)
+    def _report(self, passes: int, fell_back: bool) -> Report:
+        return Report(self.splices.defect.max().item(), passes, fell_back, self.depth)
 
 
-def walk_rows(z, gamma, W_g, b_g, state: torch.Tensor, out: torch.Tensor, first: int) -> None:
+def walk_rows(cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int) -> None:
     """Take all steps from `first` on one by one: state [B, D] in place, out [B, T, D]."""
-    steps = z.shape[1] - first
+    T = cell.shape[1]
     if state.shape[0] <= FEW_ROWS:
-        walk(z, gamma, W_g, b_g, state, out, first, steps)
-    else:  # one chunk that begins at `first` and is as long as all of time
-        advance(z, gamma, W_g, b_g, state, torch.empty_like(state), out, z.shape[1], first, steps, steps)
+        walk(cell, state, out, first, T - first)
+    else:  # one chunk as long as all of time
+        Rows(cell, state, T).advance(out, first, T - first, T - first)
 
 
-def is_hopeless(mismatches: list[float], chunks_left: int, smallest: float) -> bool:
-    """Whether at the rate seen so many passes are needed as there are chunks left: then the loop is no slower."""
-    if chunks_left < 1 or len(mismatches) < 3:
+def is_hopeless(found: list[Mismatch], chunks_left: int) -> bool:
+    """Whether at the rate seen so many passes are needed as there are chunks left: then the loop is no slower.
+
+    Of rows that differ by roundings some find a place to be spliced in every pass: then their number counts."""
+    if chunks_left < 1 or len(found) < 3 or found[-1].rows <= found[-3].rows / 2:
         return False
-    before, now = mismatches[-3], mismatches[-1]
+    before, now = found[-3].size, found[-1].size
     rate = math.sqrt(now / before) if math.isfinite(now) else math.inf
-    slowest = 0.5 if now <= 16 * smallest else 1.0
-    return not (rate < slowest and now * rate**chunks_left <= smallest)
+    slowest = 0.5 if now <= SPLICED else 1.0
+    return not (rate < slowest and now * rate**chunks_left <= UNIT)

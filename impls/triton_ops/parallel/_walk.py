@@ -1,12 +1,14 @@
-"""The gated recurrence one step after another, all steps in one launch: for few rows that cannot be split over time.
+"""The recurrence or its adjoint one step after another, all steps in one launch: for few rows not to be split over time.
 
 Parallel    every program owns some output channels; all are resident at once
 Memory      a program keeps its first rows of W in registers and reads the others through its L1 cache, which holds
-            them from step to step: after the first step W moves over no bus. The state passes through memory as words
-            that hold a number and the step it belongs to; who waits for a state reads until all words are of that
-            step. That needs no barrier and no fence, which would empty the cache.
-Precision   the product reads the state in the storage dtype and sums in float32; the state itself stays float32
+            them from step to step: after the first step W moves over no bus. The operand of the next step passes through
+            memory as words that hold a number and the step it belongs to; who waits for it reads until all words are
+            of that step. That needs no barrier and no fence, which would empty the cache.
+Precision   state and operand in float32, W in its storage dtype, sums in float32
 """
+
+from typing import Any
 
 import torch
 import triton
@@ -15,36 +17,26 @@ import triton.language as tl
 from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
 from .._launch import INTERPRETED, launch
-
-ROWS = 4  # rows of W that are multiplied at once
+from ._advance import processors_of
+from ._cell import Cell
 
 # ---- device code -------------------------------------------------------------------
 
 
 @triton.jit
-def as_word(h, tag, storage: tl.constexpr):
-    """A number in the storage dtype and its tag: 32 bits for the narrow dtypes, 64 for float32.
-
-    The tag is the step modulo 32768: two states that can meet in a buffer are two steps apart."""
-    if storage == tl.float32:
-        bits = h.to(tl.int32, bitcast=True).to(tl.int64) & 0xFFFFFFFF
-        return ((tl.zeros_like(bits) + tag) << 32) | bits
-    else:
-        bits = h.to(storage).to(tl.int16, bitcast=True).to(tl.int32) & 0xFFFF
-        return ((tl.zeros_like(bits) + tag) << 16) | bits
+def as_word(x, tag):
+    """A float32 number below its tag, the step."""
+    bits = x.to(tl.int32, bitcast=True).to(tl.int64) & 0xFFFFFFFF
+    return ((tl.zeros_like(bits) + tag) << 32) | bits
 
 
 @triton.jit
-def await_state(words, inside, tag, storage: tl.constexpr):
-    """The state [BLOCK_K] in float32, once every word of it has the tag."""
-    bits: tl.constexpr = 32 if storage == tl.float32 else 16
+def await_operand(words, inside, tag):
+    """The operand [BLOCK_K], once every word of it has the tag."""
     word = tl.load(words, mask=inside, other=0, volatile=True)
-    while tl.max((((word >> bits) != tag) & inside).to(tl.int32), axis=0) != 0:
+    while tl.max((((word >> 32) != tag) & inside).to(tl.int32), axis=0) != 0:
         word = tl.load(words, mask=inside, other=0, volatile=True)
-    if storage == tl.float32:
-        return word.to(tl.int32).to(tl.float32, bitcast=True)
-    else:
-        return word.to(tl.int16).to(storage, bitcast=True).to(tl.float32)
+    return word.to(tl.int32).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -58,14 +50,19 @@ def load_rows(W_ptr, group, i, k, D, W_stride_i, W_stride_k, CACHED: tl.constexp
         return tl.load(tile, mask=inside, other=0.0, cache_modifier=".cg")
 
 
+@triton.jit
+def load_step(pointer, own, stride_d, inside):
+    return tl.load(pointer + own * stride_d, mask=inside, other=0.0).to(tl.float32)
+
+
 @triton.jit(do_not_specialize=["first", "steps"])
 def walk_kernel(
-    z_ptr, gamma_ptr, W_ptr, bias_ptr, words_ptr, state_ptr, out_ptr, first, steps, B, T, D,
-    z_stride_b, z_stride_t, z_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d, W_stride_i, W_stride_k,
+    inflow_ptr, gamma_ptr, slope_ptr, W_ptr, bias_ptr, words_ptr, state_ptr, out_ptr, first, steps, B, T, D,
+    inflow_stride_b, inflow_stride_t, inflow_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
+    slope_stride_b, slope_stride_t, slope_stride_d, W_stride_i, W_stride_k, ADJOINT: tl.constexpr,
     HELD: tl.constexpr, CACHED: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Of a program's GROUPS of ROWS rows of W the first HELD (at most 2) stay in registers, those up to CACHED in L1."""
-    storage: tl.constexpr = W_ptr.dtype.element_ty
     k = tl.arange(0, BLOCK_K)
     mine, row, place = tl.program_id(0) * GROUPS * ROWS, tl.arange(0, ROWS), tl.arange(0, GROUPS)[:, None]
     own = mine + place * ROWS + row[None, :]  # [GROUPS, ROWS]
@@ -78,14 +75,18 @@ def walk_kernel(
     for j in range(steps):
         for b in range(B):
             time = tl.full((), first, tl.int64) + j
-            z_step = z_ptr + b * z_stride_b + time * z_stride_t
-            gamma_step = gamma_ptr + b * gamma_stride_b + time * gamma_stride_t
+            inflow_step = inflow_ptr + b * inflow_stride_b + time * inflow_stride_t
             # Before the wait, so that they arrive meanwhile.
-            z = tl.load(z_step + own * z_stride_d, mask=inside, other=0.0).to(tl.float32)
-            gamma = tl.load(gamma_step + own * gamma_stride_d, mask=inside, other=0.0).to(tl.float32)
-            previous = tl.load(state_ptr + b * D + own, mask=inside, other=0.0)
-            h = await_state(words_ptr + ((j % 2) * B + b) * D + k, k < D, (j + 1) & 32767, storage)
-            logits = tl.zeros((GROUPS, ROWS), tl.float32)
+            inflow = load_step(inflow_step, own, inflow_stride_d, inside)
+            gamma = load_step(gamma_ptr + b * gamma_stride_b + time * gamma_stride_t, own, gamma_stride_d, inside)
+            state = tl.load(state_ptr + b * D + own, mask=inside, other=0.0)
+            if ADJOINT:
+                then = own < tl.where(time + 1 < T, D, 0)
+                slope_step = slope_ptr + b * slope_stride_b + (time + 1) * slope_stride_t
+                inflow_then = load_step(inflow_step + inflow_stride_t, own, inflow_stride_d, then)
+                slope_then = load_step(slope_step, own, slope_stride_d, then)
+            x = await_operand(words_ptr + ((j % 2) * B + b) * D + k, k < D, j + 1)
+            Wx = tl.zeros((GROUPS, ROWS), tl.float32)
             for group in tl.static_range(GROUPS):
                 if group == 0 and HELD > 0:
                     W = W_first
@@ -95,60 +96,63 @@ def walk_kernel(
                     # j >> 30 is 0, but no constant: or the compiler would load all of W before the loop, and spill it.
                     i = mine + group * ROWS + row + (j >> 30)
                     W = load_rows(W_ptr, group, i, k, D, W_stride_i, W_stride_k, CACHED)
-                Wh = tl.sum(W.to(tl.float32) * h[None, :], axis=1)
-                logits = tl.where(place == group, Wh[None, :], logits)
-            state = z * sigmoid(logits + bias) + gamma * previous
+                Wx = tl.where(place == group, tl.sum(W.to(tl.float32) * x[None, :], axis=1)[None, :], Wx)
+            if ADJOINT:
+                state = tl.fma(gamma, inflow + state, Wx)  # ADJ-5
+                operand = slope_then * (inflow_then + state)
+            else:
+                state = tl.fma(gamma, state, inflow * sigmoid(Wx + bias))  # REC-1
+                operand = state
             next_words = words_ptr + (((j + 1) % 2) * B + b) * D
-            tl.store(next_words + own, as_word(state, (j + 2) & 32767, storage), mask=inside)
+            tl.store(next_words + own, as_word(operand, j + 2), mask=inside)
             tl.store(state_ptr + b * D + own, state, mask=inside)
-            tl.store(out_ptr + (tl.full((), b, tl.int64) * T + time) * D + own, state.to(storage), mask=inside)
+            tl.store(out_ptr + (tl.full((), b, tl.int64) * T + time) * D + own, state, mask=inside)
             tl.debug_barrier()  # another thread may read this state at the next step
 
 
 def compile_specs() -> list[CompileSpec]:
-    return [
-        compile_spec(
-            walk_kernel, storage, ("state_ptr",), types={"words_ptr": words}, num_warps=16,
-            W_stride_k=1, B=1, BLOCK_K=4096, enable_fp_fusion=True, **division(1, 4096, itemsize, 132),
-        )
-        for storage, words, itemsize in (("fp32", "*i64", 4), ("bf16", "*i32", 2))
-    ]  # fmt: skip
+    def spec(storage: str, itemsize: int, adjoint: bool) -> CompileSpec:
+        split = division(1, 4096, itemsize, 132)
+        warps = split.pop("num_warps")
+        arithmetic = ("state_ptr", "out_ptr")
+        return compile_spec(
+            walk_kernel, storage, arithmetic, types={"words_ptr": "*i64"}, num_warps=warps,
+            W_stride_k=1, B=1, BLOCK_K=4096, ADJOINT=adjoint, **split,
+        )  # fmt: skip
+
+    return [spec(storage, size, adjoint) for storage, size in (("fp32", 4), ("bf16", 2)) for adjoint in (False, True)]
 
 
 # ---- launch ------------------------------------------------------------------------
 
 
-def division(B: int, D: int, itemsize: int, processors: int) -> dict[str, int]:
+def division(B: int, D: int, itemsize: int, processors: int) -> dict[str, Any]:
     """How a program's rows of W are divided: into registers (64 KiB), into L1 (192 KiB), the rest from L2.
 
     The loop over several batch rows takes registers that W does not get."""
-    group = ROWS * D * itemsize
-    groups = triton.next_power_of_2(triton.cdiv(D, ROWS * processors))
-    held = min(2 if B == 1 else 1, groups, 65536 // group)
-    return {"ROWS": ROWS, "HELD": held, "GROUPS": groups, "CACHED": held + 196608 // group}
+    rows = 8 if itemsize == 2 else 4  # that are multiplied at once
+    group = rows * D * itemsize
+    groups = triton.next_power_of_2(triton.cdiv(D, rows * processors))
+    held = min(1, groups, 65536 // group)
+    warps = max(4, min(8, triton.next_power_of_2(D) // 256))
+    return {"ROWS": rows, "HELD": held, "GROUPS": groups, "CACHED": held + 196608 // group, "num_warps": warps}
 
 
-def walk(
-    z: torch.Tensor, gamma: torch.Tensor, W: torch.Tensor, bias: torch.Tensor, state: torch.Tensor, out: torch.Tensor,
-    first: int, steps: int, **options,
-) -> None:  # fmt: skip
-    """Take `steps` steps from `first` on: state [B, D] float32 in place, out [B, T, D]."""
-    B, T, D = z.shape
-    wide = z.dtype == torch.float32
-    bits = state.to(z.dtype).view(torch.int32 if wide else torch.int16)
-    words = torch.zeros((2, B, D), dtype=torch.int64 if wide else torch.int32, device=z.device)
-    words[0] = bits.to(words.dtype) & (0xFFFFFFFF if wide else 0xFFFF) | (1 << (32 if wide else 16))
+def walk(cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int, steps: int, **options: int) -> None:
+    """Take `steps` steps from `first` on: state [B, D] float32 in place, out [B, T, D] float32."""
+    B, T, D = cell.shape
+    operand = cell.first_operand(state, T, first)
+    words = torch.zeros((2, B, D), dtype=torch.int64, device=state.device)
+    words[0] = operand.view(torch.int32).to(torch.int64) & 0xFFFFFFFF | (1 << 32)
+    split = division(B, D, cell.weight.element_size(), 132 if INTERPRETED else processors_of(state.device))
     if INTERPRETED:  # programs run one after another: only one alone does not wait for others
-        split = {"ROWS": ROWS, "HELD": 0, "GROUPS": triton.next_power_of_2(triton.cdiv(D, ROWS)), "CACHED": 0}
-    else:
-        split = division(B, D, W.element_size(), torch.cuda.get_device_properties(z.device).multi_processor_count)
-    split |= {name: options.pop(name) for name in split if name in options}
-    block = triton.next_power_of_2(D)
-    warps = {"num_warps": max(4, min(16, block // 256))}
-    grid = (triton.cdiv(D, split["GROUPS"] * split["ROWS"]),)
+        split |= {"HELD": 0, "GROUPS": triton.next_power_of_2(triton.cdiv(D, split["ROWS"])), "CACHED": 0}
+    split |= options
+    slope = cell.inflow if cell.slope is None else cell.slope
     launch(
-        walk_kernel, grid, z.device,
-        z, gamma, W, bias, words, state, out, first, steps, B, T, D,
-        *z.stride(), *gamma.stride(), *W.stride(), BLOCK_K=block, **split,
-        **({} if INTERPRETED else {"launch_cooperative_grid": True}), **{**warps, **options},
+        walk_kernel, (triton.cdiv(D, split["GROUPS"] * split["ROWS"]),), state.device,
+        cell.inflow, cell.gamma, slope, cell.weight, cell.bias, words, state, out, first, steps, B, T, D,
+        *cell.inflow.stride(), *cell.gamma.stride(), *slope.stride(), *cell.weight.stride(),
+        ADJOINT=cell.adjoint, BLOCK_K=triton.next_power_of_2(D), **split,
+        **({} if INTERPRETED else {"launch_cooperative_grid": True}),
     )  # fmt: skip

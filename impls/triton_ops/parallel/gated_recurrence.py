@@ -1,10 +1,10 @@
-"""Gated recurrence in parallel over time in Triton.
+"""Gated recurrence in parallel over time in Triton, forwards and backwards.
 
-Clauses     REC-1, REC-PAR-1, REC-PAR-2, REC-PAR-3, REC-PAR-4
-Parallel    all chunks of time at once forwards (_solver.py); backwards one step after another (../gated_recurrence.py)
-Memory      reads z and gamma once to speculate, once to sweep, and once more for the few steps of each restart
-Precision   the state is float32, and so is what products read, unless the caller asks for the storage dtype, which
-            tensor cores multiply: then W_g h_{t-1} is that of a rounded state, outside REC-1 in narrow storage.
+Clauses     REC-1, ADJ-5, REC-PAR-1, REC-PAR-2, REC-PAR-3, REC-PAR-4
+Parallel    all chunks of time at once (_solver.py); the gradient by the same solver on the adjoint, last step first
+Memory      reads z and gamma once to speculate, once to sweep, and once more for the few steps of each restart. Keeps the
+            states in float32 for the gradient, which computes the gates again in one product.
+Precision   state, gate and adjoint in float32; products by tensor cores where the weight is bfloat16 (_parts.py).
             float64, and what has more channels or batch rows than the device can advance at once, is walked.
 """
 
@@ -12,48 +12,58 @@ import torch
 import triton
 from torch.autograd.function import once_differentiable
 
-from .._checks import check_arrays, check_choice, check_values
+from .._checks import check_arrays, check_values
 from .._launch import apply
-from .._matmul import linear
 from ..gated_recurrence import gated_recurrence as walked
-from ..gated_recurrence import gradients_from_gates
 from ._advance import most_rows
-from ._solver import Report, Solver, default_chunk
+from ._cell import Cell
+from ._gradients import gradients, slopes_and_gates
+from ._solver import Report, solve
 
 
 class _GatedRecurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, chunk, tolerance, products, reports, keep, z, gamma, W_g, b_g, h0):
-        dtype = z.dtype if products == "stored" else torch.float32
-        W, bias = W_g.to(dtype).contiguous(), b_g.to(dtype).contiguous()
-        solver = Solver(z.to(dtype), gamma.to(dtype), W, bias, h0.float().contiguous(), chunk, tolerance)
-        reports.append(solver.run())
+    def forward(ctx, chunk, tolerance, reports, keep, z, gamma, W_g, b_g, h0):
+        inflow, decay, weight, bias = in_cell_dtype(z, gamma, W_g.contiguous(), b_g.contiguous())
+        cell = Cell(inflow, decay, None, weight, bias)
+        h, report = solve(cell, h0.float().contiguous(), chunk, tolerance)
+        reports.append(report)
+        ctx.chunk, ctx.tolerance = chunk, tolerance
         if keep:
-            ctx.save_for_backward(z, gamma, W_g, b_g, h0, solver.out)
-        return solver.out.to(z.dtype)
+            ctx.save_for_backward(z, gamma, W_g, b_g, h0, h)
+        return h.to(z.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx, g):
+        """The adjoint; then every gradient is a product with it (ADJ-5)."""
         z, gamma, W_g, b_g, h0, h = ctx.saved_tensors
-        D = z.shape[2]
-        previous = torch.cat([h0[:, None].to(h.dtype), h[:, :-1]], dim=1).float()
-        gates = torch.sigmoid(linear(previous.view(-1, D), W_g.float(), b_g.float())).view(previous.shape)
-        return None, None, None, None, None, *gradients_from_gates(grad, z, gamma, W_g, previous, gates)
+        before = torch.cat([h0[:, None].float(), h[:, :-1]], dim=1)
+        W, bias = in_cell_dtype(W_g, b_g.contiguous())
+        slopes, gates = slopes_and_gates(z, W, bias, before)
+        inflow, decay = in_cell_dtype(g.flip(1), gamma.flip(1))
+        adjoint = Cell(inflow, decay, slopes, W.T.contiguous(), torch.zeros_like(bias))
+        wanted, _ = solve(adjoint, torch.zeros_like(h0, dtype=torch.float32), ctx.chunk, ctx.tolerance)
+        found = gradients(g, wanted, gates, slopes, before)
+        return None, None, None, None, *(gradient.to(z.dtype) for gradient in found)
+
+
+def in_cell_dtype(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """bfloat16 and float32 as they are; float16 as float32, since the parts of a float32 would leave its range."""
+    return tuple(array.float() if array.dtype == torch.float16 else array for array in arrays)
 
 
 def gated_recurrence_parallel(
     z: torch.Tensor, gamma: torch.Tensor, W_g: torch.Tensor, b_g: torch.Tensor, h0: torch.Tensor, *,
-    chunk: int | None = None, tolerance: float = 1.0, products: str = "float32",
+    chunk: int | None = None, tolerance: float = 1.0,
 ) -> tuple[torch.Tensor, Report]:  # fmt: skip
     """h_t = z_t * sigmoid(W_g h_{t-1} + b_g) + gamma_t * h_{t-1} (REC-1), and how it was found (REC-PAR-2).
 
     Args:
         z, gamma: [B, T, D], gamma in [0, 1]. W_g: [D, D]. b_g: [D]. h0: [B, D]. One dtype: float64, float32,
         bfloat16 or float16; any strides.
-        chunk: steps of a chunk; by default as many as give 512 rows.
+        chunk: steps of a chunk; by default as many as give 512 rows, or 256 where the memory is longer than that.
         tolerance: share of the error granted to one step that a splice may use, from 0 (exact mode) to 1.
-        products: in which dtype W_g h_{t-1} reads the state, "float32" or "stored".
     Returns:
         h [B, T, D], differentiable with respect to every array, and the report of the forward solution.
     Raises:
@@ -61,7 +71,6 @@ def gated_recurrence_parallel(
     """
     check_arrays(z=(z, "BTD"), gamma=(gamma, "BTD"), W_g=(W_g, "DD"), b_g=(b_g, "D"), h0=(h0, "BD"))
     check_values(z=(z,), gamma=(gamma, 0.0, 1.0), W_g=(W_g,), b_g=(b_g,), h0=(h0,))
-    check_choice("products", products, ("float32", "stored"))
     if not 0 <= tolerance <= 1:
         raise ValueError(f"tolerance: {tolerance} is outside [0, 1]")
     if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
@@ -70,14 +79,13 @@ def gated_recurrence_parallel(
     rows = most_rows(D, z.device)
     if T == 0 or z.dtype == torch.float64 or rows < B:
         return walked(z, gamma, W_g, b_g, h0), Report(0.0, 0, T > 0, T)
-    chunk = min(chunk or default_chunk(B, T, rows), T)
-    if triton.cdiv(T, chunk) * B > rows:
+    if chunk is not None and triton.cdiv(T, min(chunk, T)) * B > rows:
         least = triton.cdiv(T, rows // B)
         raise ValueError(
             f"chunk: {chunk} steps make more than the {rows} rows that fit this device: give at least {least}"
         )
     reports: list[Report] = []
-    return apply(_GatedRecurrence, (chunk, tolerance, products, reports), z, gamma, W_g, b_g, h0), reports[0]
+    return apply(_GatedRecurrence, (chunk, tolerance, reports), z, gamma, W_g, b_g, h0), reports[0]
 
 
 def gated_recurrence(
