@@ -1,10 +1,9 @@
 """How does one GPU kernel compute all steps of h_t = f_t h_{t-1} + c_t while it reads every number only once?
 
 Clauses     MDI-1, SCAN-2, SCAN-6, GRAD-1
-Parallel    one program (a warp) has CHUNK steps of some channels of a row. It publishes what its steps do to a state,
-            h -> f h + c, gathers what those before it do, and then takes its steps. GROUP chunks form a group; only
-            the state at a group's end is handed from one group to the next
-Memory      inputs once (the second time from the cache), result once; and a few CHUNK-ths for what is published
+Parallel    one program (a warp) holds a chunk of steps of some channels of a row in registers. It publishes what its
+            steps do to a state, h -> f h + c, gets the state that enters it (_handover.py) and then takes its steps
+Memory      inputs once, result once, and a few numbers a chunk for what is published
 Precision   that of `initial`; results are rounded once, to the dtype of the inputs
 
 The order of all roundings is fixed: however long a program waits, results are the same to the bit.
@@ -19,23 +18,11 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
-from ._step import EDGE, Coefficients, advance, gradients_of_inputs
+from ._handover import BITS, UNWRITTEN, Map, entering_state
+from ._step import Coefficients, advance, chunk_of, gradients_of_inputs
 
-CHUNK = 32  # steps of a program: it reads them twice, and the second time finds them in the cache
-BLOCK = EDGE  # steps that are loaded together. More make Triton's compilation slow
-GROUP = 16  # chunks that look back at each other
 THREADS = 32
-
-# What programs publish are the bits of numbers. They wait for a number by reading it until it is not UNWRITTEN, a NaN
-# that is never published: then a number and the news that it is there cannot arrive in the wrong order.
-BITS = {4: jnp.int32, 8: jnp.int64}
-UNWRITTEN = {4: 0x7FDEADBF, 8: 0x7FF8DEADBEEFBEEF}
-
-
-def divide(number: jax.Array, by: int) -> tuple[jax.Array, jax.Array]:
-    """Quotient and remainder of a number that is not negative."""
-    divisor = jnp.asarray(by, number.dtype)
-    return jax.lax.div(number, divisor), jax.lax.rem(number, divisor)
+Rows = list[list[jax.Array]]  # of each step, its inputs
 
 
 def tile_of(dtype: Any) -> int:
@@ -46,178 +33,168 @@ def tile_of(dtype: Any) -> int:
 # ---- device code -------------------------------------------------------------------
 
 
-def _publish(ref: Any, value: jax.Array, inside: jax.Array) -> None:
-    value = jnp.where(value != value, jnp.nan, value)  # any NaN: the ordinary one
-    plgpu.store(ref, jax.lax.bitcast_convert_type(value, ref.dtype), mask=inside)
+def _move(x: jax.Array, *after: jax.Array, with_: str = "") -> jax.Array:
+    """x, but only once the others have been asked for."""
+    constraint, kind, pack = {8: ("d", "f64", 1), 4: ("f", "f32", 1), 2: ("r", "b32", 2)}[x.dtype.itemsize]
+    (same,) = plgpu.elementwise_inline_asm(
+        f"{with_} mov.{kind} $0, $1;",
+        args=[x, *after],
+        constraints=",".join([f"={constraint}", *[constraint] * (1 + len(after))]),
+        pack=pack,
+        result_shape_dtypes=[jax.ShapeDtypeStruct(x.shape, x.dtype)],
+    )
+    return same
 
 
-def _await(ref: Any, dtype: Any, inside: jax.Array) -> jax.Array:
-    """The numbers of `ref` [TILE], as soon as all of them that are inside are written."""
+def _all_read(rows: Rows) -> Rows:
+    """The same rows, of which none is used before all are on their way.
 
-    def look() -> jax.Array:
-        return plgpu.load(ref, mask=inside, other=0, volatile=True)
+    Left to itself, the assembler moves the use of a row right behind its read, to save registers, and then waits for
+    almost every row by itself. It moves nothing across `pmevent`, which marks a place for profilers and does nothing.
+    """
+    first, *others = (x for row in rows for x in row)
+    fence = _move(first, *others, with_="pmevent 0;")
+    return [[_move(x, fence) for x in row] for row in rows]
 
-    def missing(bits: jax.Array) -> jax.Array:
-        return jnp.max((bits == UNWRITTEN[bits.dtype.itemsize]).astype(jnp.int32)) == 1
 
-    return jax.lax.bitcast_convert_type(jax.lax.while_loop(missing, lambda _: look(), look()), dtype)
+def _read_again(rows: Rows) -> Rows:
+    """The same narrow rows, of which the compiler no longer knows that it has widened them before: it would keep both."""
+    if rows[0][0].dtype.itemsize != 2:
+        return rows
+    return [[_move(x, with_="// again\n") for x in row] for row in rows]
 
 
 class _Program:
-    """Where a program stands: in a lane (some channels of one row), at the chunk whose turn it is there.
+    """Where a program stands: at a chunk, in a lane (some channels of one row). Chunks are started in their order."""
 
-    Chunks are given out one after another, so that whoever a program waits for has begun before it.
-    """
-
-    def __init__(self, turns: Any, shape: tuple[int, ...], tile: int):
-        rows, channels = shape
+    def __init__(self, shape: tuple[int, int, int], chunk: int, tile: int, compiled: bool):
+        rows, steps, channels = shape
         tiles = pl.cdiv(channels, tile)
-        lane = divide(pl.program_id(0), rows * tiles)[1]
-        self.chunk = plgpu.atomic_add(turns, lane, jnp.int32(1))
-        self.row, place = divide(lane, tiles)
-        self.group, self.place = divide(self.chunk, GROUP)
-        first = place * tile
-        self.channels = pl.ds(first, tile)
-        self.inside = first + jax.lax.broadcasted_iota(jnp.int32, (tile,), 0) < channels
+        lanes = jnp.int32(rows * tiles)
+        self.turn, lane = jax.lax.div(pl.program_id(0), lanes), jax.lax.rem(pl.program_id(0), lanes)
+        self.row, place = jax.lax.div(lane, jnp.int32(tiles)), jax.lax.rem(lane, jnp.int32(tiles))
+        self.steps, self.chunk, self.compiled = steps, chunk, compiled
+        self.channels = pl.ds(place * tile, tile)
+        inside = place * tile + jax.lax.broadcasted_iota(jnp.int32, (tile,), 0) < channels
+        self.inside = None if channels % tile == 0 else inside  # no mask where none is needed
 
-    def load(self, refs: Sequence[Any], first: jax.Array, steps: int) -> list[list[jax.Array]]:
-        """BLOCK steps of each of several arrays, all asked for before the first is used; 0 beyond the last step."""
+    def _until_the_end(self, t: jax.Array) -> jax.Array | None:
+        if self.steps % self.chunk == 0:
+            return self.inside
+        there = jnp.broadcast_to(t < self.steps, (self.channels.size,))
+        return there if self.inside is None else self.inside & there
+
+    def load(self, refs: Sequence[Any], first: jax.Array) -> Rows:
+        """All steps of a chunk of several arrays; 0 beyond the last step."""
 
         def row(ref: Any, t: jax.Array) -> jax.Array:
-            return plgpu.load(ref.at[self.row, t, self.channels], mask=self.inside & (t < steps), other=0.0)
+            mask = self._until_the_end(t)
+            return plgpu.load(ref.at[self.row, t, self.channels], mask=mask, other=None if mask is None else 0.0)
 
-        return [[row(ref, first + i) for ref in refs] for i in range(BLOCK)]
+        rows = [[row(ref, first + i) for ref in refs] for i in range(self.chunk)]
+        return _all_read(rows) if self.compiled else rows
 
-    def store(self, ref: Any, t: jax.Array, value: jax.Array, steps: int) -> None:
-        mask = self.inside & (t < steps)
-        plgpu.store(ref.at[self.row, t, self.channels], value.astype(ref.dtype), mask=mask)
+    def again(self, rows: Rows) -> Rows:
+        return _read_again(rows) if self.compiled else rows
 
-    def publish(self, factor: jax.Array, inflow: jax.Array, factors: Any, inflows: Any) -> None:
-        here = (self.chunk, self.row, self.channels)
-        _publish(factors.at[here], factor, self.inside)
-        _publish(inflows.at[here], inflow, self.inside)
+    def store(self, ref: Any, t: jax.Array, value: jax.Array) -> None:
+        plgpu.store(ref.at[self.row, t, self.channels], value.astype(ref.dtype), mask=self._until_the_end(t))
 
-    def incoming(self, start: jax.Array, factors: Any, inflows: Any, carries: Any) -> jax.Array:
-        """The state before this chunk: what the chunks of its group do to the state at the end of the group before."""
+    def load_state(self, ref: Any, *where: Any) -> jax.Array:
+        nothing = None if self.inside is None else jnp.zeros((), ref.dtype)
+        return plgpu.load(ref.at[self.row, *where, self.channels], mask=self.inside, other=nothing)
 
-        def compose(k: jax.Array, map_: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            factor, inflow = map_
-            there = (self.group * GROUP + k, self.row, self.channels)
-            f, c = (_await(ref.at[there], start.dtype, self.inside) for ref in (factors, inflows))
-            return f * factor, f * inflow + c
-
-        one = jnp.ones_like(start)
-        factor, inflow = jax.lax.fori_loop(0, self.place, compose, (one, -0.0 * one))
-        there = carries.at[jnp.maximum(self.group - 1, 0), self.row, self.channels]
-        before = _await(there, start.dtype, self.inside & (self.group > 0))
-        return factor * jnp.where(self.group > 0, before, start) + inflow
-
-    def hand_on(self, state: jax.Array, carries: Any) -> None:
-        """Publish the state at the end of a group."""
-        there = carries.at[self.group, self.row, self.channels]
-        _publish(there, state, self.inside & (self.place == GROUP - 1))
+    def enter(self, start: jax.Array, summary: Map, exchange: Sequence[Any]) -> jax.Array:
+        """Publish what the chunk does to a state and what it leaves, and return the state that enters it."""
+        return entering_state(start, summary, exchange, (self.row, self.turn, self.channels), self.inside)
 
 
-def _forward_kernel(coefficients: Coefficients, steps: int, count: int, *refs: Any) -> None:
-    inputs, (initial, *_), outputs = refs[:count], refs[count : count + 5], refs[count + 5 :]
-    result, edges, turns, factors, inflows, carries = outputs
-    dtype = initial.dtype
-    at = _Program(turns, initial.shape, tile_of(result.dtype))
+def _forward_kernel(coefficients: Coefficients, shape: tuple, chunk: int, compiled: bool, *refs: Any) -> None:
+    count = len(refs) - 8
+    inputs, initial, (result, *exchange) = refs[:count], refs[count], refs[count + 4 :]
+    at = _Program(shape, chunk, tile_of(result.dtype), compiled)
+    first = at.turn * chunk
+    rows = at.load(inputs, first)
 
-    def maps_of(block: jax.Array) -> list[tuple[jax.Array | None, jax.Array | None]]:
-        rows = at.load(inputs, at.chunk * CHUNK + block * BLOCK, steps)
-        return [coefficients(*(x.astype(dtype) for x in row)) for row in rows]
+    def steps(rows: Rows) -> list[Map]:
+        return [coefficients(*(x.astype(initial.dtype) for x in row)) for row in rows]
 
-    def summarise(block: jax.Array, map_: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        factor, inflow = map_
-        for f, c in maps_of(block):
-            factor, inflow = factor if f is None else f * factor, advance(f, c, inflow)
-        return factor, inflow
-
-    one = jnp.ones(at.inside.shape, dtype)
-    factor, inflow = jax.lax.fori_loop(0, CHUNK // BLOCK, summarise, (one, -0.0 * one))
-    at.publish(factor, inflow, factors, inflows)
-    start = plgpu.load(initial.at[at.row, at.channels], mask=at.inside, other=0.0)
-    h = at.incoming(start, factors, inflows, carries)
-    at.hand_on(factor * h + inflow, carries)
-
-    def take(block: jax.Array, h: jax.Array) -> jax.Array:
-        first = at.chunk * CHUNK + block * BLOCK
-        edge = edges.at[at.row, divide(first, EDGE)[0], at.channels]
-        plgpu.store(edge, h, mask=at.inside & (first < steps))
-        for i, (f, c) in enumerate(maps_of(block)):
-            h = advance(f, c, h)
-            at.store(result, first + i, h, steps)
-        return h
-
-    jax.lax.fori_loop(0, CHUNK // BLOCK, take, h)
+    h = at.enter(at.load_state(initial), composed(steps(rows)), exchange)
+    for i, (f, c) in enumerate(steps(at.again(rows))):
+        h = advance(f, c, h)
+        at.store(result, first + i, h)
 
 
-def _backward_kernel(coefficients: Coefficients, steps: int, count: int, *refs: Any) -> None:
+def _backward_kernel(coefficients: Coefficients, shape: tuple, chunk: int, compiled: bool, *refs: Any) -> None:
     """Chunks and their steps from last to first: s_t = g_t + p_{t+1}, p_t = f_t s_t, where p_t is what h_{t-1} gets."""
-    inputs, (grad, edges, *_), outputs = refs[:count], refs[count : count + 6], refs[count + 6 :]
-    *grad_inputs, grad_initial, turns, factors, inflows, carries = outputs
-    dtype = grad_initial.dtype
-    at = _Program(turns, grad_initial.shape, tile_of(grad.dtype))
-    chunk = pl.cdiv(steps, CHUNK) - 1 - at.chunk
+    count = (len(refs) - 10) // 2
+    inputs, (grad, initial, left), outputs = refs[:count], refs[count : count + 3], refs[count + 6 :]
+    grad_inputs, (grad_initial, *exchange) = outputs[:count], outputs[count:]
+    dtype = initial.dtype
+    at = _Program(shape, chunk, tile_of(grad.dtype), compiled)
+    here = pl.cdiv(at.steps, chunk) - 1 - at.turn
+    first = here * chunk
+    rows = at.load((*inputs, grad), first)
 
-    def first_of(i: jax.Array) -> jax.Array:
-        return (chunk + 1) * CHUNK - (i + 1) * BLOCK
+    def wide(rows: Rows) -> Rows:
+        return [[x.astype(dtype) for x in row] for row in rows]
 
-    def summarise(i: jax.Array, map_: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        factor, inflow = map_
-        for *x, g in reversed(at.load((*inputs, grad), first_of(i), steps)):
-            f, s = coefficients(*(y.astype(dtype) for y in x))[0], g.astype(dtype) + inflow
-            factor, inflow = (factor, s) if f is None else (f * factor, f * s)
-        return factor, inflow
+    def step_back(f: jax.Array | None, g: jax.Array) -> Map:
+        return f, g if f is None else f * g  # p -> f (g + p)
 
-    one = jnp.ones(at.inside.shape, dtype)
-    factor, inflow = jax.lax.fori_loop(0, CHUNK // BLOCK, summarise, (one, 0 * one))
-    at.publish(factor, inflow, factors, inflows)
-    p = at.incoming(0 * one, factors, inflows, carries)
-    at.hand_on(factor * p + inflow, carries)
+    maps = [step_back(coefficients(*x)[0], g) for *x, g in reversed(wide(rows))]
+    p = at.enter(jnp.zeros_like(at.load_state(initial)), composed(maps), exchange)
 
-    def take(i: jax.Array, p: jax.Array) -> jax.Array:
-        first = first_of(i)
-        edge = edges.at[at.row, divide(first, EDGE)[0], at.channels]
-        h = plgpu.load(edge, mask=at.inside & (first < steps), other=0.0)
-        rows = [[x.astype(dtype) for x in row] for row in at.load((*inputs, grad), first, steps)]
-        previous = []  # the state before each step
-        for *x, _ in rows:
-            previous.append(h)
-            h = advance(*coefficients(*x), h)
-        for t in reversed(range(BLOCK)):
-            *x, g = rows[t]
-            s = g + p
-            for ref, value in zip(grad_inputs, gradients_of_inputs(coefficients, x, s, previous[t]), strict=True):
-                at.store(ref, first + t, value, steps)
-            f = coefficients(*x)[0]
-            p = s if f is None else f * s
-        return p
+    entered = at.load_state(left, jnp.maximum(here - 1, 0))
+    h = jnp.where(here > 0, jax.lax.bitcast_convert_type(entered, dtype), at.load_state(initial))
+    rows = wide(at.again(rows))
+    previous = []  # the state before each step
+    for *x, _ in rows:
+        previous.append(h)
+        h = advance(*coefficients(*x), h)
+    for i in reversed(range(chunk)):
+        *x, g = rows[i]
+        s = g + p
+        for ref, value in zip(grad_inputs, gradients_of_inputs(coefficients, x, s, previous[i]), strict=True):
+            at.store(ref, first + i, value)
+        f = coefficients(*x)[0]
+        p = s if f is None else f * s
+    mask = jnp.broadcast_to(here == 0, p.shape)
+    plgpu.store(grad_initial.at[at.row, at.channels], p, mask=mask if at.inside is None else mask & at.inside)
 
-    p = jax.lax.fori_loop(0, CHUNK // BLOCK, take, p)
-    plgpu.store(grad_initial.at[at.row, at.channels], p, mask=at.inside & (chunk == 0))
+
+def composed(maps: list[Map]) -> Map:
+    """The steps one after another as one map."""
+    factor, inflow = maps[0]
+    for f, c in maps[1:]:
+        factor = None if f is None or factor is None else f * factor
+        inflow = c if inflow is None else advance(f, c, inflow)
+    return factor, inflow
 
 
 # ---- launch ------------------------------------------------------------------------
 
 
-def _launch(name: str, kernel: Callable, arguments: list[jax.Array], outputs: list[Any], interpret: bool) -> Any:
-    """Run one program a chunk and lane, with what the programs publish as the last arguments, and return the outputs."""
-    rows, steps, channels = arguments[0].shape
-    size = outputs[-1].dtype.itemsize  # of the arithmetic dtype
-    chunks, lanes = pl.cdiv(steps, CHUNK), rows * pl.cdiv(channels, tile_of(arguments[0].dtype))
-    published = [
-        jnp.zeros(lanes, jnp.int32),
-        *(
-            jnp.full((count, rows, channels), UNWRITTEN[size], BITS[size])
-            for count in (chunks, chunks, pl.cdiv(chunks, GROUP))
-        ),
-    ]
+def _launch(
+    name: str,
+    kernel: Callable,
+    arguments: list[jax.Array],
+    outputs: list[Any],
+    dtype: Any,
+    keep: bool,
+    interpret: bool,
+) -> list[jax.Array]:
+    """Run one program a chunk and lane, with what the programs publish as the last arguments; return the outputs and the
+    bits of the states after each chunk [B, chunks, D], as they were published."""
+    shape, storage = arguments[0].shape, arguments[0].dtype
+    rows, steps, channels = shape
+    chunk, size = chunk_of(storage, steps, keep), jnp.dtype(dtype).itemsize
+    chunks, lanes = pl.cdiv(steps, chunk), rows * pl.cdiv(channels, tile_of(storage))
+    published = [jnp.full((rows, chunks, channels), UNWRITTEN, BITS[size])] * 3
     shared = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in published]
     everything = pl.BlockSpec(memory_space=pl.ANY)
     results = pl.pallas_call(
-        kernel,
+        partial(kernel, shape, chunk, not interpret),
         grid=(chunks * lanes,),
         out_shape=[*outputs, *shared],
         in_specs=[everything] * (len(arguments) + len(shared)),
@@ -227,36 +204,41 @@ def _launch(name: str, kernel: Callable, arguments: list[jax.Array], outputs: li
         interpret=interpret,
         name=name,
     )(*arguments, *published)
-    return results[: len(outputs)]
+    return results[: len(outputs) + 1]
 
 
 def forward(
-    coefficients: Coefficients, inputs: tuple[jax.Array, ...], initial: jax.Array, interpret: bool = False
+    coefficients: Coefficients,
+    inputs: tuple[jax.Array, ...],
+    initial: jax.Array,
+    keep: bool,
+    interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return all states [B, T, D] in the dtype of the inputs, and the state before every EDGE-th step [B, T / EDGE, D].
+    """Return all states [B, T, D] in the dtype of the inputs, and the state after each chunk [B, chunks, D], which backward
+    needs if it is to `keep` them.
 
     Args  inputs [B, T, D] each, T >= 1;  initial [B, D] in the arithmetic dtype
     """
-    rows, steps, channels = inputs[0].shape
-    outputs = [
-        jax.ShapeDtypeStruct(inputs[0].shape, inputs[0].dtype),
-        jax.ShapeDtypeStruct((rows, pl.cdiv(steps, EDGE), channels), initial.dtype),
-    ]
-    kernel = partial(_forward_kernel, coefficients, steps, len(inputs))
-    return tuple(_launch("scan_forward", kernel, [*inputs, initial], outputs, interpret))
+    outputs = [jax.ShapeDtypeStruct(inputs[0].shape, inputs[0].dtype)]
+    kernel = partial(_forward_kernel, coefficients)
+    result, left = _launch("scan_forward", kernel, [*inputs, initial], outputs, initial.dtype, keep, interpret)
+    return result, jax.lax.bitcast_convert_type(left, initial.dtype)
 
 
 def backward(
     coefficients: Coefficients,
     inputs: tuple[jax.Array, ...],
-    edges: jax.Array,
+    initial: jax.Array,
+    left: jax.Array,
     grad: jax.Array,
     interpret: bool = False,
 ) -> tuple[tuple[jax.Array, ...], jax.Array]:
-    """Return the gradients of the inputs, in their dtype, and of the initial state [B, D], in the arithmetic dtype."""
-    shape = inputs[0].shape
-    outputs = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs]
-    outputs.append(jax.ShapeDtypeStruct((shape[0], shape[2]), edges.dtype))
-    kernel = partial(_backward_kernel, coefficients, shape[1], len(inputs))
-    *grads, grad_initial = _launch("scan_backward", kernel, [*inputs, grad, edges], outputs, interpret)
+    """Return the gradients of the inputs, in their dtype, and of the initial state [B, D], in the arithmetic dtype;
+    `left` [B, chunks, D] are the states after the chunks."""
+    outputs = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (*inputs, initial)]
+    bits = jax.lax.bitcast_convert_type(left, BITS[left.dtype.itemsize])
+    kernel = partial(_backward_kernel, coefficients)
+    *grads, grad_initial, _ = _launch(
+        "scan_backward", kernel, [*inputs, grad, initial, bits], outputs, initial.dtype, True, interpret
+    )
     return tuple(grads), grad_initial

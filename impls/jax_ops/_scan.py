@@ -2,7 +2,7 @@
 
 Clauses     MDI-1, SCAN-2, SCAN-6, GRAD-1
 Parallel    on CUDA the kernels of _kernels.py, elsewhere the loop of _walk.py
-Memory      for the gradient only the inputs are kept, and on every device the state before every 8th step
+Memory      for the gradient only the inputs are kept, and on every device the state after every chunk of steps
 Precision   that of `initial`; results are rounded once, to the dtype of the inputs
 """
 
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _walk
-from ._step import EDGE, Coefficients
+from ._step import Coefficients, chunk_of
 
 Arrays = tuple[jax.Array, ...]
 
@@ -45,39 +45,41 @@ def _more_rows(function: Callable[..., Arrays]) -> Callable[..., Arrays]:
 
 
 @cache
-def _forward(coefficients: Coefficients) -> Callable[..., Arrays]:
-    """(*inputs, initial) -> (result, edges), where edges [B, T / EDGE, D] are the states before every EDGE-th step."""
+def _forward(coefficients: Coefficients, keep: bool) -> Callable[..., Arrays]:
+    """(*inputs, initial) -> (result, left), where left [B, chunks, D] are the states after every chunk of steps, of those
+    that the gradient will need if it is to `keep` them."""
 
     def walk(*arrays: jax.Array) -> Arrays:
         *inputs, initial = arrays
         states = _walk.forward(coefficients, tuple(inputs), initial)
-        last = states.shape[1] - 1
-        edges = jnp.concatenate([initial[:, None], states[:, EDGE - 1 : last : EDGE]], axis=1)
-        return states.astype(inputs[0].dtype), edges
+        steps = states.shape[1]
+        chunk = chunk_of(inputs[0].dtype, steps, keep)
+        ends = jnp.append(jnp.arange(chunk - 1, steps - 1, chunk), steps - 1)
+        return states.astype(inputs[0].dtype), states[:, ends]
 
     def kernel(*arrays: jax.Array) -> Arrays:
         from . import _kernels
 
         *inputs, initial = arrays
-        return _kernels.forward(coefficients, tuple(inputs), initial)
+        return _kernels.forward(coefficients, tuple(inputs), initial, keep)
 
     return _more_rows(_for_the_device(walk, kernel))
 
 
 @cache
 def _backward(coefficients: Coefficients) -> Callable[..., Arrays]:
-    """(*inputs, edges, gradient of the result) -> (*gradients of the inputs, gradient of the initial state)."""
+    """(*inputs, initial, left, gradient of the result) -> (*gradients of the inputs, gradient of the initial state)."""
 
     def walk(*arrays: jax.Array) -> Arrays:
-        *inputs, edges, grad = arrays
-        grads, grad_initial = _walk.backward(coefficients, tuple(inputs), edges[:, 0], grad)
+        *inputs, initial, _, grad = arrays
+        grads, grad_initial = _walk.backward(coefficients, tuple(inputs), initial, grad)
         return *grads, grad_initial
 
     def kernel(*arrays: jax.Array) -> Arrays:
         from . import _kernels
 
-        *inputs, edges, grad = arrays
-        grads, grad_initial = _kernels.backward(coefficients, tuple(inputs), edges, grad)
+        *inputs, initial, left, grad = arrays
+        grads, grad_initial = _kernels.backward(coefficients, tuple(inputs), initial, left, grad)
         return *grads, grad_initial
 
     return _more_rows(_for_the_device(walk, kernel))
@@ -92,21 +94,21 @@ def _for_the_device(walk: Callable[..., Arrays], kernel: Callable[..., Arrays]) 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _scan(coefficients: Coefficients, inputs: Arrays, initial: jax.Array) -> jax.Array:
-    return _forward(coefficients)(*inputs, initial)[0]
+    return _forward(coefficients, False)(*inputs, initial)[0]
 
 
 def _scan_forward(
     coefficients: Coefficients, inputs: Arrays, initial: jax.Array
-) -> tuple[jax.Array, tuple[Arrays, jax.Array]]:
-    result, edges = _forward(coefficients)(*inputs, initial)
-    return result, (inputs, edges)
+) -> tuple[jax.Array, tuple[Arrays, jax.Array, jax.Array]]:
+    result, left = _forward(coefficients, True)(*inputs, initial)
+    return result, (inputs, initial, left)
 
 
 def _scan_adjoint(
-    coefficients: Coefficients, residuals: tuple[Arrays, jax.Array], grad: jax.Array
+    coefficients: Coefficients, residuals: tuple[Arrays, jax.Array, jax.Array], grad: jax.Array
 ) -> tuple[Arrays, jax.Array]:
-    inputs, edges = residuals
-    *grads, grad_initial = _backward(coefficients)(*inputs, edges, grad)
+    inputs, initial, left = residuals
+    *grads, grad_initial = _backward(coefficients)(*inputs, initial, left, grad)
     return tuple(grads), grad_initial
 
 

@@ -18,6 +18,7 @@ from jax.test_util import check_grads
 
 from mmrec.impls import jax_ops
 from mmrec.impls.jax_ops import (
+    _handover,
     _kernels,
     _scan,
     checked,
@@ -537,14 +538,13 @@ def forget_what_was_traced():
 
 @pytest.fixture
 def use_kernels(monkeypatch):
-    """A function after whose call the scans run the GPU's kernels, interpreted, in groups of two short chunks."""
+    """A function after whose call the scans run the GPU's kernels, interpreted, with two short chunks a hop."""
 
     def use():
         monkeypatch.setattr(_scan, "_for_the_device", lambda walk, kernel: kernel)
         for name in ("forward", "backward"):
             monkeypatch.setattr(_kernels, name, partial(getattr(_kernels, name), interpret=True))
-        monkeypatch.setattr(_kernels, "CHUNK", _kernels.BLOCK)
-        monkeypatch.setattr(_kernels, "GROUP", 2)
+        monkeypatch.setattr(_handover, "DISTANCE", 2)
         forget_what_was_traced()
 
     yield use
