@@ -19,10 +19,12 @@ from ._products import product, product_in_blocks
 from ._room import distance_and_room, room_of_product, unit
 
 Arrays = tuple[jax.Array, ...]
+Pair = tuple[jax.Array, jax.Array]
 OF_SIGMOID = 2  # units of roundoff of the sigmoid that a splice may take
 
 
 def widened(inputs: Arrays, like: jax.Array) -> Arrays:
+    """The inputs of a step in the dtype of the state."""
     return tuple(array.astype(like.dtype) for array in inputs)
 
 
@@ -33,21 +35,21 @@ class Forward(NamedTuple):
     weight: jax.Array  # W [D, D]
     bias: jax.Array  # b [D]
 
-    def step(self, inputs: Arrays, x: jax.Array) -> Arrays:
+    def step(self, inputs: Arrays, x: jax.Array) -> Pair:
         z, gamma = widened(inputs, x)
         gate = jax.nn.sigmoid(self._with_bias(product(x, self.weight)))
         inflow = z * gate
         return inflow + gamma * x, inflow  # REC-1
 
-    def frozen(self, inputs: Arrays) -> Arrays:
+    def frozen(self, inputs: Arrays) -> Pair:
         z, gamma = widened(inputs, self.bias)
         return gamma, z * along_channels(jax.nn.sigmoid(self.bias), z)
 
-    def near(self, inputs: Arrays, x: jax.Array, inflow: jax.Array, stored: jax.Array) -> Arrays:
+    def near(self, inputs: Arrays, x: jax.Array, inflow: jax.Array, stored: jax.Array) -> Pair:
         missed, room = distance_and_room(stored, inflow, inputs[1].astype(x.dtype), x)
         return missed, room + OF_SIGMOID * unit(x) * jnp.abs(inflow)
 
-    def defect(self, inputs: Arrays, x: jax.Array, stored: jax.Array) -> Arrays:
+    def defect(self, inputs: Arrays, x: jax.Array, stored: jax.Array) -> Pair:
         z, gamma = widened(inputs, x)
         logits = self._with_bias(product_in_blocks(x, self.weight))
         inflow, closed = z * jax.nn.sigmoid(logits), jax.nn.sigmoid(-logits)
@@ -69,21 +71,21 @@ class Backward(NamedTuple):
     inputs: Arrays  # g, s, gamma [steps, chunks, B, D], backwards in time
     weight: jax.Array  # W^T [D, D]
 
-    def step(self, inputs: Arrays, x: jax.Array) -> Arrays:
+    def step(self, inputs: Arrays, x: jax.Array) -> Pair:
         g, slope, gamma = widened(inputs, x)
         adjoint = g + x
         through_gate = product(adjoint * slope, self.weight)
         return through_gate + gamma * adjoint, through_gate  # ADJ-5
 
-    def frozen(self, inputs: Arrays) -> Arrays:
+    def frozen(self, inputs: Arrays) -> Pair:
         g, _, gamma = widened(inputs, self.inputs[0])
         return gamma, gamma * g
 
-    def near(self, inputs: Arrays, x: jax.Array, through_gate: jax.Array, stored: jax.Array) -> Arrays:
+    def near(self, inputs: Arrays, x: jax.Array, through_gate: jax.Array, stored: jax.Array) -> Pair:
         g, _, gamma = widened(inputs, x)
         return distance_and_room(stored, through_gate, gamma, g + x)
 
-    def defect(self, inputs: Arrays, x: jax.Array, stored: jax.Array) -> Arrays:
+    def defect(self, inputs: Arrays, x: jax.Array, stored: jax.Array) -> Pair:
         g, slope, gamma = widened(inputs, x)
         adjoint = g + x
         dlogits = adjoint * slope

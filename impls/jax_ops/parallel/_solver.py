@@ -12,16 +12,15 @@ where it started, and chunks splice after a few steps. No shape depends on value
 last one has met, and writes those that still run; it looks whether they met after every burst of steps.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .._scan import scan
-from ._layout import before_chunks, burst_of
-from ._room import within
+from ._advance import Cell, Pair, differ, frozen, restart, size_of, sweep, walk
+from ._layout import before_chunks
 
-Arrays = tuple[jax.Array, ...]
 NOISE = 16  # differences of so many units of roundoff may be roundings, which a pass need not make smaller
 
 
@@ -32,25 +31,6 @@ class Report(NamedTuple):
     passes: jax.Array  # how often chunks were run
     fell_back: jax.Array  # whether the rest was walked step by step because it did not contract
     depth: jax.Array  # steps taken one after another; the loop takes T
-
-
-class Cell(Protocol):
-    """The recurrence x' = step(x) of states [..., D]; inputs [steps, chunks, B, D], of which a step gets its own."""
-
-    @property
-    def inputs(self) -> Arrays: ...
-
-    def step(self, inputs: Arrays, x: jax.Array) -> Arrays:
-        """The states after a step, and what the step adds to the decayed state."""
-
-    def frozen(self, inputs: Arrays) -> Arrays:
-        """The linear part of the step: factor and inflow."""
-
-    def near(self, inputs: Arrays, x: jax.Array, summand: jax.Array, stored: jax.Array) -> Arrays:
-        """How far `stored` lies from the step from x but for its roundings, and how far these may bring it (REC-PAR-2)."""
-
-    def defect(self, inputs: Arrays, x: jax.Array, stored: jax.Array) -> Arrays:
-        """The same, with a product that leaves some of its own roundings to a splice."""
 
 
 class _Search(NamedTuple):
@@ -75,20 +55,20 @@ def solve(cell: Cell, first: jax.Array, tolerance: float) -> tuple[jax.Array, Re
     steps, count = cell.inputs[0].shape[:2]
     nothing, once = jnp.zeros((), first.dtype), jnp.int32(1)
     if count == 1:
-        states = _sweep(cell, first[None])
+        states = sweep(cell, first[None])
         return states, Report(nothing, once, jnp.bool(False), jnp.int32(steps))
-    factor, inflow = _frozen(cell, first, count)
+    factor, inflow = frozen(cell, first, count)
 
     def another_pass(search: _Search) -> _Search:
         due = before_chunks(first, search.states)
-        of_rows = _differ(due, search.begun).any(-1)
+        of_rows = differ(due, search.begun).any(-1)
         wrong = of_rows.any(-1)
-        mismatch = jnp.where(of_rows, _size_of(due - search.begun, due), 0.0).max()
+        mismatch = jnp.where(of_rows, size_of(due - search.begun, due), 0.0).max()
         mismatches = jnp.concatenate([search.mismatches[1:], mismatch[None]])
         goes_on = wrong.any() & ~_is_hopeless(mismatches, search.passes, count - _first_of(wrong))
         start = due + _carried(due - search.begun, factor, due)
-        restarted = goes_on & _differ(start, search.begun).any(-1)
-        states, defect, taken = _restart(cell, start, restarted, search.states, tolerance)
+        restarted = goes_on & differ(start, search.begun).any(-1)
+        states, defect, taken = restart(cell, start, restarted, search.states, tolerance)
         return _Search(
             start, states, wrong, goes_on, mismatches, jnp.maximum(search.defect, defect),
             search.passes + goes_on.astype("int32"), search.depth + taken,
@@ -96,107 +76,17 @@ def solve(cell: Cell, first: jax.Array, tolerance: float) -> tuple[jax.Array, Re
 
     begun = _through_chunks(factor, inflow, first)
     nowhere, never = jnp.zeros(count, bool), jnp.full(3, jnp.inf, first.dtype)
-    search = _Search(begun, _sweep(cell, begun), nowhere, jnp.bool(True), never, nothing, once, jnp.int32(steps))
+    search = _Search(begun, sweep(cell, begun), nowhere, jnp.bool(True), never, nothing, once, jnp.int32(steps))
     search = jax.lax.while_loop(lambda search: search.goes_on, another_pass, search)
 
     falls_back = search.wrong.any()
     reached = jnp.where(falls_back, _first_of(search.wrong), count)
-    states = _walk(cell, first, reached, search.states)
+    states = walk(cell, first, reached, search.states)
     passes, depth = search.passes + falls_back.astype("int32"), search.depth + (count - reached) * steps
     return states, Report(search.defect, passes, falls_back, depth)
 
 
-def _frozen(cell: Cell, first: jax.Array, count: int) -> Arrays:
-    """What each chunk does to its start if only the linear part of its steps acted: factor and inflow."""
-
-    def then(map_: Arrays, inputs: Arrays) -> tuple[Arrays, None]:
-        factor, inflow = cell.frozen(inputs)
-        return (factor * map_[0], factor * map_[1] + inflow), None
-
-    nothing = jnp.zeros((count, *first.shape), first.dtype)
-    return jax.lax.scan(then, (nothing + 1, nothing), cell.inputs)[0]
-
-
-def _sweep(cell: Cell, x: jax.Array) -> jax.Array:
-    """Run every chunk from x."""
-
-    def step(x: jax.Array, inputs: Arrays) -> Arrays:
-        x, _ = cell.step(inputs, x)
-        return x, x
-
-    return jax.lax.scan(step, x, cell.inputs)[1]
-
-
-def _restart(
-    cell: Cell, x: jax.Array, live: jax.Array, states: jax.Array, tolerance: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Run the live chunks from x until each meets what is stored. Return the states, the largest defect left, the steps.
-
-    The stored state stays where they meet, so that the steps after it stay exact: the step that leads to it from the
-    new trajectory is the one with a defect. An element that is stored within a rounding of the step takes what is
-    stored at once (`near`): otherwise two trajectories with a long memory would stay some roundings apart for ever,
-    one element or another. After every burst a row takes all, if all are within what any order of the product grants.
-    """
-    steps = states.shape[0]
-    burst = burst_of(steps)
-
-    def some_steps(carry: Arrays) -> Arrays:
-        begin, x, live, states, defect = carry
-        *inputs, stored = (
-            jax.lax.dynamic_slice_in_dim(array, begin, burst, axis=0) for array in (*cell.inputs, states)
-        )
-
-        def step(carry: Arrays, arrays: Arrays) -> tuple[Arrays, jax.Array]:
-            (_, x, _, defect), (*inputs, stored) = carry, arrays
-            new, summand = cell.step(inputs, x)
-            if tolerance:
-                missed, room = cell.near(inputs, x, summand, stored)
-                near = live[..., None] & _differ(new, stored) & within(missed, room, tolerance)
-                new = jnp.where(near, stored, new)
-                defect = jnp.maximum(defect, _size_of(jnp.where(near, missed, 0.0), new).max())
-            return (x, new, stored, defect), jnp.where(live[..., None], new, stored)
-
-        # What was stored comes out with the carry: to read it from `states` again would make XLA copy all of them.
-        (before, x, last, defect), taken = jax.lax.scan(step, (x, x, x, defect), (*inputs, stored))
-        differ, missed = _differ(x, last), jnp.zeros_like(x)
-        if tolerance:
-            missed, room = cell.defect(tuple(array[-1] for array in inputs), before, last)
-            missed = jnp.where(differ, missed, 0.0)
-            differ &= ~within(missed, room, tolerance)
-        met = live & ~differ.any(-1)
-        taken = taken.at[-1].set(jnp.where(met[..., None], last, taken[-1]))
-        states = jax.lax.dynamic_update_slice_in_dim(states, taken, begin, axis=0)
-        defect = jnp.maximum(defect, jnp.where(met, _size_of(missed, last), 0.0).max())
-        return begin + burst, x, live & ~met, states, defect
-
-    def still_run(carry: Arrays) -> jax.Array:
-        return (carry[0] < steps) & carry[2].any()
-
-    begin = (jnp.int32(0), x, live, states, jnp.zeros((), x.dtype))
-    taken, _, _, states, defect = jax.lax.while_loop(still_run, some_steps, begin)
-    return states, defect, taken
-
-
-def _walk(cell: Cell, first: jax.Array, chunk: jax.Array, states: jax.Array) -> jax.Array:
-    """Take the steps one by one from a chunk on, if it is there, as the loop does (REC-PAR-3)."""
-    count = states.shape[1]
-
-    def one_chunk(carry: Arrays) -> Arrays:
-        chunk, x, states = carry
-
-        def step(x: jax.Array, inputs: Arrays) -> Arrays:
-            x, _ = cell.step(inputs, x)
-            return x, x
-
-        inputs = tuple(jax.lax.dynamic_index_in_dim(array, chunk, axis=1, keepdims=False) for array in cell.inputs)
-        x, walked = jax.lax.scan(step, x, inputs)
-        return chunk + 1, x, jax.lax.dynamic_update_index_in_dim(states, walked, chunk, axis=1)
-
-    x = jnp.take(before_chunks(first, states), jnp.minimum(chunk, count - 1), axis=0)
-    return jax.lax.while_loop(lambda carry: carry[0] < count, one_chunk, (chunk, x, states))[2]
-
-
-def _affine(factor: jax.Array, inflow: jax.Array) -> Arrays:
+def _affine(factor: jax.Array, inflow: jax.Array) -> Pair:
     return factor, inflow
 
 
@@ -227,14 +117,3 @@ def _is_hopeless(mismatches: jax.Array, passes: jax.Array, chunks_left: jax.Arra
     rate = jnp.where(jnp.isfinite(now), jnp.sqrt(now / before), jnp.inf)
     shrinks_in_time = now * rate ** chunks_left.astype(now.dtype) <= float(jnp.finfo(now.dtype).eps)
     return (passes >= 3) & ~((rate < 1) & shrinks_in_time)
-
-
-def _differ(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Where two states differ; NaN is like NaN."""
-    return (x != y) & ~(jnp.isnan(x) & jnp.isnan(y))
-
-
-def _size_of(difference: jax.Array, beside: jax.Array) -> jax.Array:
-    """The largest difference of each row beside the row's largest value."""
-    size = jnp.abs(difference).max(-1) / jnp.maximum(jnp.abs(beside).max(-1), jnp.finfo(beside.dtype).tiny)
-    return jnp.where(jnp.isnan(size), jnp.inf, size)
