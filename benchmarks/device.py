@@ -1,5 +1,6 @@
 """Which device is timed, and how fast does it copy and multiply? The rates are measured in the run that uses them."""
 
+import ctypes
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping
@@ -50,6 +51,22 @@ def settle() -> None:
 
         torch.set_num_threads(1)
         os.environ["NPROC"] = "1"  # the size of XLA's thread pool
+        _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Let the C library keep what is freed, as a process that runs the same steps again and again would like.
+
+    By default glibc gives every large array back, and the next one is made of fresh pages, for each of which the system
+    is called and a page is zeroed. On a virtual machine that took more time than the scans themselves (measured: half
+    of it), and a result that is allocated in every call cannot be compared with a copy into an array that is there.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    trim_threshold, mmap_max, arena_max = -1, -4, -8  # their numbers in malloc.h
+    for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (arena_max, 1)):
+        libc.mallopt(option, value)
 
 
 def measure(dtypes: Iterable[str] = ("float32",)) -> Device:

@@ -16,7 +16,7 @@ from mmrec.conformance.ops import all_ops
 
 BUILT_IN = {
     **{name: f"mmrec.impls.{name}_ops" for name in ("torch", "triton", "jax")},
-    **{f"{name}-parallel": f"mmrec.impls.{name}_ops.parallel" for name in ("torch", "triton")},
+    **{f"{name}-parallel": f"mmrec.impls.{name}_ops.parallel" for name in ("torch", "triton", "jax")},
 }
 ACCEPTED = f"expected a built-in ({', '.join(BUILT_IN)}), a .py file or a module"
 KEYS = ("name", "framework", "device", "ops", "declares", "checked", "model")

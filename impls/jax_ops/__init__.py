@@ -1,7 +1,8 @@
 """The ops in JAX: usable under jit, vmap and grad, on any device.
 
-Every module of this folder whose name does not start with "_" holds one op, a function of the module's name.
-They are found by listing the folder, re-exported here, and listed once more in `SUBJECT` for whoever judges them.
+Every module of this folder whose name does not start with "_" holds one op, a function of the module's name;
+`parallel` is a package and a subject of its own. They are found by listing the folder, re-exported here, and listed
+once more in `SUBJECT` for whoever judges them.
 `with checked():` makes every call look at the values of its arguments as well as at their shapes.
 """
 
@@ -14,7 +15,8 @@ from ._checks import checked
 
 def _find_ops() -> dict[str, Callable]:
     """Return the op of every public module of this folder, by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    modules = (module for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+    names = sorted(module.name for module in modules if not module.name.startswith("_"))
     return {name: getattr(importlib.import_module(f"{__name__}.{name}"), name) for name in names}
 
 
