@@ -21,7 +21,7 @@ class CompileSpec(NamedTuple):
     constexprs: dict[str, object]
     options: dict[str, int]
     storage: str
-    attrs: dict[tuple[int, ...], list]  # what is known of arguments: every pointer is a multiple of 16 bytes
+    attrs: dict[tuple[int, ...], list]  # which arguments are multiples of 16: every pointer, in bytes, and some lengths
 
 
 def compile_spec(
@@ -30,6 +30,7 @@ def compile_spec(
     arithmetic_pointers: tuple[str, ...] = (),
     *,
     types: Mapping[str, str] | None = None,
+    aligned: tuple[str, ...] = (),
     num_warps: int = 4,
     enable_fp_fusion: bool = True,
     **constexprs: Any,
@@ -38,7 +39,8 @@ def compile_spec(
 
     Arguments named ``*_ptr`` point to `storage`, or to its arithmetic dtype if listed in
     `arithmetic_pointers`. A stride of the last dimension, named ``*_stride_d``, is the constant 1, as
-    Triton's own specialisation makes it, unless the kernel asks for none.
+    Triton's own specialisation makes it, unless the kernel asks for none; so is what is `aligned`, if the kernel has it,
+    a multiple of 16.
     """
     if "ARITHMETIC" in kernel.arg_names:
         constexprs["ARITHMETIC"] = ARITHMETIC[storage]
@@ -55,6 +57,6 @@ def compile_spec(
         else:
             signature[name] = "i32"
     options = {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion}
-    pointers = [i for i, name in enumerate(kernel.arg_names) if signature[name].startswith("*")]
-    attrs: dict[tuple[int, ...], list] = {(i,): [["tt.divisibility", 16]] for i in pointers}
+    known = [i for i, name in enumerate(kernel.arg_names) if signature[name].startswith("*") or name in aligned]
+    attrs: dict[tuple[int, ...], list] = {(i,): [["tt.divisibility", 16]] for i in known}
     return CompileSpec(kernel, signature, constexprs, options, storage, attrs)

@@ -14,6 +14,8 @@ SQRT_HALF = tl.constexpr(0.7071067811865476)
 SQRT_2_OVER_PI = tl.constexpr(0.7978845608028654)
 INVERSE_SQRT_2_PI = tl.constexpr(0.3989422804014327)
 GELU_CUBIC = tl.constexpr(0.044715)
+LOWEST_DECAY = tl.constexpr(1e-6)
+HIGHEST_DECAY = tl.constexpr(1.0 - 1e-6)
 
 
 @device_function
@@ -58,3 +60,9 @@ def gelu_derivative(x, FORM: tl.constexpr):
 def clip(x, LOW: tl.constexpr, HIGH: tl.constexpr):
     # Not tl.clamp: a NaN must stay NaN.
     return tl.where(x < LOW, LOW, tl.where(x > HIGH, HIGH, x))
+
+
+@device_function
+def decay(base, context):
+    """The decay of two logits (GAMMA-5, GAMMA-6)."""
+    return clip(sigmoid(base) * sigmoid(context), LOWEST_DECAY, HIGHEST_DECAY)

@@ -13,9 +13,8 @@ import triton.language as tl
 
 from ._device import clip
 from ._handover import chunk_and_lane, entering_state, publish, received, step
-from ._launch import INTERPRETED, device_function
+from ._launch import COMPILED, device_function
 
-COMPILED = tl.constexpr(not INTERPRETED)
 LOWEST_LOG = tl.constexpr(-50.0)
 FLOOR = tl.constexpr(1.9287498479639178e-22)  # e^-50
 
