@@ -23,6 +23,10 @@ from ._launch import INTERPRETED, arithmetic_dtype, launch
 from ._matmul import parts_product, parts_total, product, rounded_parts_product
 from ._parts import operand_dtype, parts_needed
 
+SHAPES = {
+    "z": "BTD", "k": "BTD", "base_w1": "ED", "base_b1": "E", "base_w2": "DE", "base_b2": "D",
+    "context_w1": "ED", "context_b1": "E", "context_w2": "DE", "context_b2": "D",
+}  # fmt: skip
 Pair = tuple[torch.Tensor, torch.Tensor]  # of the base and of the context
 
 

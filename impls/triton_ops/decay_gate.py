@@ -14,7 +14,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ._checks import check_arrays, check_choice, check_values
-from ._gate_networks import Networks, adjoint, decays_of, logits_of
+from ._gate_networks import SHAPES, Networks, adjoint, decays_of, logits_of
 from ._launch import apply
 
 
@@ -55,14 +55,9 @@ def decay_gate(
     Raises:
         TypeError, ValueError: an argument outside the contract, named in the message.
     """
-    arrays = {
-        "z": (z, "BTD"), "k": (k, "BTD"),
-        "base_w1": (base_w1, "ED"), "base_b1": (base_b1, "E"), "base_w2": (base_w2, "DE"),
-        "base_b2": (base_b2, "D"),
-        "context_w1": (context_w1, "ED"), "context_b1": (context_b1, "E"),
-        "context_w2": (context_w2, "DE"), "context_b2": (context_b2, "D"),
-    }  # fmt: skip
+    given = (z, k, base_w1, base_b1, base_w2, base_b2, context_w1, context_b1, context_w2, context_b2)
+    arrays = dict(zip(SHAPES, zip(given, SHAPES.values(), strict=True), strict=True))
     check_arrays(**arrays)
     check_choice("gelu", gelu, ("tanh", "erf"))
     check_values(**{name: (array,) for name, (array, _) in arrays.items()})
-    return apply(_DecayGate, (gelu,), *(array for array, _ in arrays.values()))
+    return apply(_DecayGate, (gelu,), *given)
