@@ -3,8 +3,8 @@
 Clauses     GAMMA-1 to GAMMA-6, then MDI-1
 Parallel    the gate's projections (_gate_networks.py), then the scan (_scan.py), whose kernels read the two logits of a step
             where they would read its factor
-Memory      forward reads both logits and b once and writes h once. Backward reads them and the gradient once and writes
-            the gradient of the decays, unrounded, which the gate's own backward kernel reads.
+Memory      forward reads both logits and b once and writes h once; backward reads the gradient, both logits and b (or h)
+            once and writes the gradients of the logits and of b once
 Precision   as both ops, but a decay is not rounded to the storage dtype before it multiplies: next to 1, bfloat16
             holds no decay between 1 - 2^-8 and 1
 """
@@ -13,8 +13,9 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ._checks import check_arrays, check_choice, check_values
-from ._gate_networks import SHAPES, Networks, adjoint, logits_of
+from ._gate_networks import SHAPES, Networks, logits_of, networks_adjoint, parts_backward
 from ._launch import apply, triton_dtype
+from ._parts import operand_dtype
 from ._scan import Exchange, computes_again, gated_chunking
 from ._scan_kernels import backward_kernel, forward_kernel
 
@@ -45,18 +46,22 @@ class _DecayGateScan(torch.autograd.Function):
         b, h0, *arguments, hidden, logits, states = ctx.saved_tensors
         nets = Networks.of(arguments)
         base, context = logits.view(2, *b.shape)
-        dgamma = torch.empty_like(base)
+        parts = parts_backward(nets)
+        exchange = Exchange([grad, base, b, h0], SUMMARIES, gated_chunking(b))
+        N, D = logits.shape[1:]
+        dlogits = logits.new_empty(2, N, parts * D, dtype=operand_dtype(b.dtype))
+        db2 = logits.new_empty(2, *exchange.words)
         db = torch.empty_like(b, memory_format=torch.contiguous_format)
         dh0 = torch.empty_like(h0, memory_format=torch.contiguous_format)
         if b.shape[1]:
-            exchange = Exchange([grad, base, b, h0], SUMMARIES, gated_chunking(b))
             exchange.run(
-                backward_kernel, grad, base, context, nets.b2, b, h0, states, dgamma, db, dh0,
-                KIND="linear", GATED=True, AGAIN=ctx.again, ARITHMETIC=triton_dtype(base.dtype),
+                backward_kernel, grad, base, context, nets.b2, b, h0, states, dlogits, db2, db, dh0,
+                KIND="linear", GATED=True, PARTS=parts, AGAIN=ctx.again, ARITHMETIC=triton_dtype(base.dtype),
             )  # fmt: skip
         else:
             dh0.zero_()
-        return None, None, db, dh0, *adjoint(nets, hidden, logits, dgamma, ctx.form)
+        dz, dk, *dparameters = networks_adjoint(nets, hidden, dlogits, db2, ctx.form)
+        return None, None, db, dh0, dz.view_as(grad), dk.view_as(grad), *dparameters
 
 
 def decay_gate_scan(

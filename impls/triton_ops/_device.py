@@ -64,5 +64,14 @@ def clip(x, LOW: tl.constexpr, HIGH: tl.constexpr):
 
 @device_function
 def decay(base, context):
-    """The decay of two logits (GAMMA-5, GAMMA-6)."""
-    return clip(sigmoid(base) * sigmoid(context), LOWEST_DECAY, HIGHEST_DECAY)
+    """The decay of the sigmoids of two logits (GAMMA-5, GAMMA-6)."""
+    return clip(base * context, LOWEST_DECAY, HIGHEST_DECAY)
+
+
+@device_function
+def logit_gradients(grad, base, context):
+    """The gradients of two logits, from that of their decay and from their sigmoids (ADJ-7, ADJ-8)."""
+    gamma = base * context
+    free = (gamma >= LOWEST_DECAY) & (gamma <= HIGHEST_DECAY)
+    slope = tl.where(free, grad * gamma, 0.0)
+    return slope * (1.0 - base), slope * (1.0 - context)

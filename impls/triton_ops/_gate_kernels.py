@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from ._compile import STORAGES, CompileSpec, compile_spec
-from ._device import HIGHEST_DECAY, LOWEST_DECAY, decay, gelu, gelu_derivative, sigmoid
+from ._device import decay, gelu, gelu_derivative, logit_gradients, sigmoid
 from ._launch import device_function
 from ._parts import TWO_SUFFICE_FROM, parts_needed, store_parts
 
@@ -82,8 +82,8 @@ def gate_forward_kernel(logits_ptr, bias_ptr, gamma_ptr, N, D, ROWS: tl.constexp
     """logits [2, N, D], bias [2, D] -> gamma [N, D]."""
     _, rows, columns = tile(D, ROWS, COLUMNS)
     inside = (rows < N)[:, None] & (columns < D)[None, :]
-    base = load_with_bias(logits_ptr, bias_ptr, rows, columns, D, inside)
-    context = load_with_bias(logits_ptr, bias_ptr + D, rows + N, columns, D, inside)
+    base = sigmoid(load_with_bias(logits_ptr, bias_ptr, rows, columns, D, inside))
+    context = sigmoid(load_with_bias(logits_ptr, bias_ptr + D, rows + N, columns, D, inside))
     gamma = decay(base, context)
     tl.store(gamma_ptr + places(rows, columns, D), gamma.to(gamma_ptr.dtype.element_ty), mask=inside)
 
@@ -101,10 +101,7 @@ def gate_backward_kernel(
     grad = tl.load(grad_ptr + grad_row[:, None] + grad_column[None, :], mask=inside, other=0.0)
     base = sigmoid(load_with_bias(logits_ptr, bias_ptr, rows, columns, D, inside))
     context = sigmoid(load_with_bias(logits_ptr, bias_ptr + D, rows + N, columns, D, inside))
-    gamma = base * context
-    free = (gamma >= LOWEST_DECAY) & (gamma <= HIGHEST_DECAY)
-    slope = tl.where(free, grad.to(gamma.dtype) * gamma, 0.0)
-    dbase, dcontext = slope * (1.0 - base), slope * (1.0 - context)
+    dbase, dcontext = logit_gradients(grad.to(base.dtype), base, context)
     store_parts(dlogits_ptr + places(rows, columns, PARTS * D), dbase, D, PARTS, inside)
     store_parts(dlogits_ptr + places(rows + N, columns, PARTS * D), dcontext, D, PARTS, inside)
     row_of_sums = down.to(tl.int64)

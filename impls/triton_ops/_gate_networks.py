@@ -68,20 +68,31 @@ def decays_of(logits: torch.Tensor, b2: torch.Tensor, out: torch.Tensor) -> None
     _over_tiles(gate_forward_kernel, GATE_TILE, N, D, 1, logits, b2, out, N, D)
 
 
-def adjoint(
-    nets: Networks, hidden: torch.Tensor, logits: torch.Tensor, grad: torch.Tensor, form: str
-) -> list[torch.Tensor]:
-    """The gradients of the ten arguments, from that of the decays [B, T, D]."""
-    storage, (_, N, D), E = nets.b1.dtype, logits.shape, nets.b1.shape[1]
-    # The sums go over D, over E, and over the N tokens, there with both operands in parts.
-    parts = parts_needed(storage, min(D, E, N // 2))
-    wide = operand_dtype(storage)
-    dlogits = logits.new_empty(2, N, parts * D, dtype=wide)
-    db2 = logits.new_empty(2, _tiles(GATE_BACKWARD_TILE, N, D), D)
+def parts_backward(nets: Networks) -> int:
+    """In how many parts backward's operands are: its sums go over D, over E, and over the N tokens, there with both
+    operands in parts."""
+    (N, D), E = nets.inputs[0].shape, nets.b1.shape[1]
+    return parts_needed(nets.b1.dtype, min(D, E, N // 2))
+
+
+def logits_adjoint(nets: Networks, logits: torch.Tensor, grad: torch.Tensor) -> Pair:
+    """grad [B, T, D] of the decays -> (that of the logits in parts [2, N, P D], that of their biases in tiles [2, tiles, D])."""
+    (_, N, D), parts = logits.shape, parts_backward(nets)
+    dlogits = logits.new_empty(2, N, parts * D, dtype=operand_dtype(nets.b2.dtype))
+    dbias = logits.new_empty(2, _tiles(GATE_BACKWARD_TILE, N, D), D)
     _over_tiles(
         gate_backward_kernel, GATE_BACKWARD_TILE, N, D, 1,
-        grad, logits, nets.b2, dlogits, db2, N, grad.shape[1], D, *grad.stride(), PARTS=parts,
+        grad, logits, nets.b2, dlogits, dbias, N, grad.shape[1], D, *grad.stride(), PARTS=parts,
     )  # fmt: skip
+    return dlogits, dbias
+
+
+def networks_adjoint(
+    nets: Networks, hidden: torch.Tensor, dlogits: torch.Tensor, db2: torch.Tensor, form: str
+) -> list[torch.Tensor]:
+    """The gradients of the ten arguments, those of z and k as rows [N, D], from what logits_adjoint gives."""
+    storage, (N, D), E, parts = nets.b1.dtype, nets.inputs[0].shape, nets.b1.shape[1], parts_backward(nets)
+    wide = dlogits.dtype
     dactivation = torch.empty_like(hidden)
     for g, w2, out in zip(dlogits, nets.w2, dactivation, strict=True):
         parts_product(g, w2, out)
@@ -91,7 +102,7 @@ def adjoint(
         gelu_backward_kernel, GELU_TILE, N, E, 2,
         hidden, nets.b1, dactivation, activation, dhidden, db1, N, E, FORM=form, PARTS=parts,
     )  # fmt: skip
-    dx = [rounded_parts_product(g, w1).view_as(grad) for g, w1 in zip(dhidden, nets.w1, strict=True)]
+    dx = [rounded_parts_product(g, w1) for g, w1 in zip(dhidden, nets.w1, strict=True)]
     dw1 = [parts_total(g, x.to(wide), E, D) for g, x in zip(dhidden, nets.inputs, strict=True)]
     dw2 = [parts_total(g, a, D, E) for g, a in zip(dlogits, activation, strict=True)]
     each = zip(dw1, db1.sum(1), dw2, db2.sum(1), strict=True)
@@ -100,7 +111,7 @@ def adjoint(
 
 def _tile(shape: tuple[int, int], width: int) -> tuple[int, int]:
     """Rows and columns of a tile, no wider than it must be."""
-    rows, columns = (16, 256) if INTERPRETED else shape  # the interpreter pays per operation, not per element
+    rows, columns = (64, 256) if INTERPRETED else shape  # the interpreter pays per operation, not per element
     narrow = min(columns, triton.next_power_of_2(width))
     return rows * columns // narrow, narrow
 

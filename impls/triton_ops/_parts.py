@@ -10,10 +10,10 @@ computed one is split: x = high + middle + low, side by side in memory, and one 
 
 How many are needed? A sum of n products in any order may err by n u of the sum of their sizes; that is what float32
 arithmetic is granted. Two parts are taken where they use at most half of it, 128 u <= n u / 2, and three for
-shorter sums. The other half is for the sum itself: a tensor core sums 16 products and what was summed before at once,
-cuts each at a quarter of an ulp (at most 17 u / 2 together) and the result at an ulp (2 u), so at most 11 u of what is
-summed so far, n / 16 times; over terms of even size that is 0.34 n u. The smallest parts come first in the sum, where
-what is summed so far is small: three parts sum as well as one.
+shorter sums. The other half is for the sum itself. Assumed of a tensor core: it sums 16 products and what was summed
+before at once, cuts each at a quarter of an ulp (at most 17 u / 2 together) and the result at an ulp (2 u), so it errs by
+at most 11 u of what is summed so far, n / 16 times; over terms of even size that is 0.34 n u. The smallest parts come
+first in the sum, where what is summed so far is small: three parts sum as well as one.
 """
 
 import torch

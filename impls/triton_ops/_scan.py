@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from ._compile import STORAGES, CompileSpec, compile_spec
 from ._launch import INTERPRETED, apply, arithmetic_dtype, launch, triton_dtype
+from ._parts import TWO_SUFFICE_FROM, parts_needed
 from ._scan_kernels import backward_kernel, forward_kernel
 
 KINDS = ("linear", "product_floor", "product_exact", "log_sum")
@@ -27,12 +28,8 @@ KINDS = ("linear", "product_floor", "product_exact", "log_sum")
 # chunks take the compiler disproportionately longer.
 ROWS = {torch.float64: 16, torch.float32: 64, torch.bfloat16: 64, torch.float16: 64}
 ROWS_WITH_GRADIENT = {torch.float64: 16, torch.float32: 48, torch.bfloat16: 32, torch.float16: 32}
-ROWS_GATED = {
-    torch.float64: 16,
-    torch.float32: 32,
-    torch.bfloat16: 32,
-    torch.float16: 32,
-}  # two logits are read for one factor
+# Where decays are made of logits, a program holds two numbers for a factor and writes two gradients.
+ROWS_GATED = {torch.float64: 8, torch.float32: 24, torch.bfloat16: 24, torch.float16: 24}
 VECTOR = {torch.float64: 1, torch.float32: 1, torch.bfloat16: 2, torch.float16: 2}
 DISTANCE = 8  # chunks that one hop of waiting covers
 
@@ -78,16 +75,19 @@ def compile_specs() -> list[CompileSpec]:
                     **_options(ROWS[dtype], VECTOR[dtype]),
                 ),
                 compile_spec(
-                    backward_kernel, storage, types=exchange | states, KIND=kind, GATED=False, AGAIN=again,
+                    backward_kernel, storage, types=exchange | states, KIND=kind, GATED=False, PARTS=1, AGAIN=again,
                     **_options(ROWS_WITH_GRADIENT[dtype], VECTOR[dtype]),
                 ),
             ]  # fmt: skip
             if kind == "linear":
                 gated = {"KIND": kind, "GATED": True, **_options(ROWS_GATED[dtype], 1)}
-                logits = ("a_ptr", "context_ptr", "da_ptr")
+                wide = ("a_ptr", "context_ptr", "dbias_ptr")
+                parts = parts_needed(dtype, TWO_SUFFICE_FROM)
                 specs += [
-                    compile_spec(forward_kernel, storage, logits, types=exchange, **gated),
-                    compile_spec(backward_kernel, storage, logits, types=exchange | states, AGAIN=again, **gated),
+                    compile_spec(forward_kernel, storage, wide, types=exchange, **gated),
+                    compile_spec(
+                        backward_kernel, storage, wide, types=exchange | states, AGAIN=again, PARTS=parts, **gated
+                    ),
                 ]
     return specs
 
@@ -106,6 +106,7 @@ class Exchange:
         self.options = options
         tiles = triton.cdiv(D, self.options["BLOCK_D"])
         chunks = triton.cdiv(T, self.options["ROWS"])
+        self.words = chunks * B, D  # one for every channel of a chunk
         size = chunks * B * D
         dtype = torch.int64 if a.dtype == torch.float64 else torch.int32
         words = torch.full(((1 + len(summaries)) * size,), -1, dtype=dtype, device=a.device)
@@ -150,8 +151,8 @@ class _Scan(torch.autograd.Function):
             arrays = [grad, a, b, initial]
             exchange = Exchange(arrays, summaries, chunking(arrays, keep=True))
             exchange.run(
-                backward_kernel, grad, a, a, a, b, initial, states, da, db, dinitial,
-                KIND=ctx.kind, GATED=False, AGAIN=ctx.again, ARITHMETIC=triton_dtype(arithmetic_dtype(a.dtype)),
+                backward_kernel, grad, a, a, a, b, initial, states, da, da, db, dinitial,
+                KIND=ctx.kind, GATED=False, PARTS=1, AGAIN=ctx.again, ARITHMETIC=triton_dtype(arithmetic_dtype(a.dtype)),
             )  # fmt: skip
         else:
             dinitial.zero_()

@@ -5,8 +5,8 @@ input once, and its reads are on their way before the first is used. The loops o
 a register. Rows beyond the end of the sequence are read as the step that changes nothing.
 
 With GATED the factors are not in memory: `a` and `context` are the two logits, without their biases, of which the
-decay gate makes them, and they become the factors as soon as they are read. What is written for `a` is then the gradient
-of the factors.
+decay gate makes them, and they become the factors as soon as they are read. What is written for `a` is then the gradients
+of the logits, as gate_backward_kernel writes them: dlogits [2, B T, PARTS D], and of the biases, summed over a chunk.
 
 VECTOR is above 1 where channels are neighbours in memory and every stride but theirs is a multiple of it. D and the
 strides are then given as multiples of VECTOR, from which the compiler knows that it may read VECTOR channels at once.
@@ -15,8 +15,10 @@ strides are then given as multiples of VECTOR, from which the compiler knows tha
 import triton
 import triton.language as tl
 
+from ._device import logit_gradients
 from ._handover import chunk_and_lane, entering_state, publish, received, step
-from ._scan_rows import FLOOR, LOWEST_LOG, as_read, channels, decays, factor_of, reads_before, row_of
+from ._parts import store_parts
+from ._scan_rows import FLOOR, LOWEST_LOG, as_read, channels, decays, factor_of, reads_before, row_of, sigmoids
 
 # Nothing else about a shape makes another kernel faster, so one is compiled for all of them.
 ANY_SHAPE = [
@@ -59,7 +61,7 @@ def forward_kernel(
         raw_b = raw_a
     left = reads_before(left, VECTOR)
     if GATED:
-        raw_a = decays(raw_a, raw_context, bias_ptr, d, D, left)
+        raw_a = decays(sigmoids(raw_a, bias_ptr, d, D), sigmoids(raw_context, bias_ptr + D, d, D), left)
     factor, flow = row_of(raw_a, raw_b, 0, KIND, ARITHMETIC)
     for j in tl.static_range(1, ROWS):
         row_factor, row_flow = row_of(raw_a, raw_b, j, KIND, ARITHMETIC)
@@ -93,12 +95,12 @@ def forward_kernel(
 
 @triton.jit(do_not_specialize=ANY_SHAPE)
 def backward_kernel(
-    grad_ptr, a_ptr, context_ptr, bias_ptr, b_ptr, initial_ptr, states_ptr, da_ptr, db_ptr, dinitial_ptr,
+    grad_ptr, a_ptr, context_ptr, bias_ptr, b_ptr, initial_ptr, states_ptr, da_ptr, dbias_ptr, db_ptr, dinitial_ptr,
     after_ptr, factor_ptr, flow_ptr, T, D, lanes, tiles,
     grad_stride_b, grad_stride_t, grad_stride_d, a_stride_b, a_stride_t, a_stride_d,
     b_stride_b, b_stride_t, b_stride_d, initial_stride_b, initial_stride_d,
-    KIND: tl.constexpr, GATED: tl.constexpr, AGAIN: tl.constexpr, ARITHMETIC: tl.constexpr, ROWS: tl.constexpr,
-    DISTANCE: tl.constexpr, BLOCK_D: tl.constexpr, VECTOR: tl.constexpr,
+    KIND: tl.constexpr, GATED: tl.constexpr, PARTS: tl.constexpr, AGAIN: tl.constexpr, ARITHMETIC: tl.constexpr,
+    ROWS: tl.constexpr, DISTANCE: tl.constexpr, BLOCK_D: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
     # What is carried back is the inflow q_t = a_t (g_t + q_{t+1}) to the adjoint of the step before: an affine step.
     BACK: tl.constexpr = "log_sum" if KIND == "log_sum" else "linear"
@@ -134,7 +136,8 @@ def backward_kernel(
             b_row += b_stride_t * VECTOR
     left = reads_before(left, VECTOR)
     if GATED:
-        raw_a = decays(raw_a, raw_context, bias_ptr, d, D, left)
+        bases, contexts = sigmoids(raw_a, bias_ptr, d, D), sigmoids(raw_context, bias_ptr + D, d, D)
+        raw_a = decays(bases, contexts, left)
     grads = ()
     inputs = ()
     flows = ()
@@ -189,6 +192,11 @@ def backward_kernel(
     )
     publish(after_ptr + written, step(inflow, factor, q, BACK), inside)
     result = (row * T + first + ROWS - 1) * D + d
+    if GATED:
+        result_logits = da_ptr + (row * T + first + ROWS - 1) * (PARTS * D) + d
+        half = (lanes // tiles).to(tl.int64) * T * (PARTS * D)
+        dbase_bias = tl.zeros((BLOCK_D,), ARITHMETIC)
+        dcontext_bias = dbase_bias
     for i in tl.static_range(ROWS):
         here = ROWS - 1 - i < left
         adjoint = grads[ROWS - 1 - i] + inflow
@@ -204,7 +212,18 @@ def backward_kernel(
             elif KIND == "product_floor":
                 # float32 and float64 round e^-50 up: a gamma equal to FLOOR is above the floor.
                 da = tl.where(a >= FLOOR, da, 0.0)
-        tl.store(da_ptr + result, da.to(da_ptr.dtype.element_ty), mask=here)
+        if GATED:
+            dbase, dcontext = logit_gradients(da, bases[ROWS - 1 - i], contexts[ROWS - 1 - i])
+            store_parts(result_logits, dbase, D, PARTS, here)
+            store_parts(result_logits + half, dcontext, D, PARTS, here)
+            result_logits -= PARTS * D
+            dbase_bias += tl.where(here, dbase, 0.0)
+            dcontext_bias += tl.where(here, dcontext, 0.0)
+        else:
+            tl.store(da_ptr + result, da.to(da_ptr.dtype.element_ty), mask=here)
         result -= D
     if chunk == 0:
         tl.store(dinitial_ptr + row * D + d, inflow.to(dinitial_ptr.dtype.element_ty), mask=inside)
+    if GATED:
+        tl.store(dbias_ptr + chunk * stride + word, dbase_bias, mask=inside)
+        tl.store(dbias_ptr + (chunk + tl.cdiv(T, ROWS)) * stride + word, dcontext_bias, mask=inside)

@@ -2,7 +2,7 @@
 
 import triton.language as tl
 
-from ._device import clip, decay
+from ._device import clip, decay, sigmoid
 from ._launch import COMPILED, device_function
 
 LOWEST_LOG = tl.constexpr(-50.0)
@@ -61,14 +61,21 @@ def row_of(raw_a, raw_b, j, KIND: tl.constexpr, ARITHMETIC: tl.constexpr):
 
 
 @device_function
-def decays(raw_base, raw_context, bias_ptr, d, D, left):
-    """The decays that rows of logits stand for; beyond the end the one that changes nothing."""
-    base_bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(raw_base[0].dtype)
-    context_bias = tl.load(bias_ptr + D + d, mask=d < D, other=0.0).to(raw_base[0].dtype)
+def sigmoids(raw_logits, bias_ptr, d, D):
+    """Of rows of logits, whose biases are one for each channel."""
+    bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(raw_logits[0].dtype)
     found = ()
-    for j in tl.static_range(len(raw_base)):
-        gamma = decay(raw_base[j] + base_bias, raw_context[j] + context_bias)
-        found = found + (tl.where(j < left, gamma, 1.0),)
+    for j in tl.static_range(len(raw_logits)):
+        found = found + (sigmoid(raw_logits[j] + bias),)
+    return found
+
+
+@device_function
+def decays(bases, contexts, left):
+    """Rows of decays; beyond the end the one that changes nothing."""
+    found = ()
+    for j in tl.static_range(len(bases)):
+        found = found + (tl.where(j < left, decay(bases[j], contexts[j]), 1.0),)
     return found
 
 

@@ -14,7 +14,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ._checks import check_arrays, check_choice, check_values
-from ._gate_networks import SHAPES, Networks, adjoint, decays_of, logits_of
+from ._gate_networks import SHAPES, Networks, decays_of, logits_adjoint, logits_of, networks_adjoint
 from ._launch import apply
 
 
@@ -34,7 +34,10 @@ class _DecayGate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         *arguments, hidden, logits = ctx.saved_tensors
-        return None, None, *adjoint(Networks.of(arguments), hidden, logits, grad, ctx.form)
+        nets = Networks.of(arguments)
+        dlogits, db2 = logits_adjoint(nets, logits, grad)
+        dz, dk, *dparameters = networks_adjoint(nets, hidden, dlogits, db2, ctx.form)
+        return None, None, dz.view_as(grad), dk.view_as(grad), *dparameters
 
 
 def decay_gate(
