@@ -16,7 +16,7 @@ ARITHMETIC = {"fp64": tl.float64, "fp32": tl.float32, "bf16": tl.float32}
 
 
 class CompileSpec(NamedTuple):
-    kernel: object
+    kernel: Any
     signature: dict[str, str]
     constexprs: dict[str, object]
     options: dict[str, int]
@@ -30,7 +30,6 @@ def compile_spec(
     arithmetic_pointers: tuple[str, ...] = (),
     *,
     types: Mapping[str, str] | None = None,
-    aligned: tuple[str, ...] = (),
     num_warps: int = 4,
     enable_fp_fusion: bool = True,
     **constexprs: Any,
@@ -39,8 +38,7 @@ def compile_spec(
 
     Arguments named ``*_ptr`` point to `storage`, or to its arithmetic dtype if listed in
     `arithmetic_pointers`. A stride of the last dimension, named ``*_stride_d``, is the constant 1, as
-    Triton's own specialisation makes it, unless the kernel asks for none; so is what is `aligned`, if the kernel has it,
-    a multiple of 16.
+    Triton's own specialisation makes it, unless the kernel asks for none.
     """
     if "ARITHMETIC" in kernel.arg_names:
         constexprs["ARITHMETIC"] = ARITHMETIC[storage]
@@ -57,6 +55,11 @@ def compile_spec(
         else:
             signature[name] = "i32"
     options = {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion}
-    known = [i for i, name in enumerate(kernel.arg_names) if signature[name].startswith("*") or name in aligned]
-    attrs: dict[tuple[int, ...], list] = {(i,): [["tt.divisibility", 16]] for i in known}
-    return CompileSpec(kernel, signature, constexprs, options, storage, attrs)
+    spec = CompileSpec(kernel, signature, constexprs, options, storage, {})
+    return aligned(spec, *(name for name in kernel.arg_names if signature[name].startswith("*")))
+
+
+def aligned(spec: CompileSpec, *names: str) -> CompileSpec:
+    """The same where these arguments, if the kernel has them, are multiples of 16."""
+    found = [i for i, name in enumerate(spec.kernel.arg_names) if name in names]
+    return spec._replace(attrs=spec.attrs | {(i,): [["tt.divisibility", 16]] for i in found})

@@ -29,7 +29,7 @@ class _DecayGateScan(torch.autograd.Function):
         hidden, logits = logits_of(nets, form)
         base, context = logits.view(2, *b.shape)
         h = torch.empty_like(b, memory_format=torch.contiguous_format)
-        exchange = Exchange([base, b, h0], SUMMARIES, gated_chunking(b))
+        exchange = Exchange([base, b, h0], SUMMARIES, gated_chunking(b, keep))
         if b.shape[1]:
             exchange.run(
                 forward_kernel, base, context, nets.b2, b, h0, h,
@@ -47,7 +47,7 @@ class _DecayGateScan(torch.autograd.Function):
         nets = Networks.of(arguments)
         base, context = logits.view(2, *b.shape)
         parts = parts_backward(nets)
-        exchange = Exchange([grad, base, b, h0], SUMMARIES, gated_chunking(b))
+        exchange = Exchange([grad, base, b, h0], SUMMARIES, gated_chunking(b, keep=True))
         N, D = logits.shape[1:]
         dlogits = logits.new_empty(2, N, parts * D, dtype=operand_dtype(b.dtype))
         db2 = logits.new_empty(2, *exchange.words)

@@ -11,7 +11,7 @@ Both pathways are halves of one array: `network` 0 is the base, 1 the context.
 import triton
 import triton.language as tl
 
-from ._compile import STORAGES, CompileSpec, compile_spec
+from ._compile import STORAGES, CompileSpec, aligned, compile_spec
 from ._device import decay, gelu, gelu_derivative, logit_gradients, sigmoid
 from ._launch import device_function
 from ._parts import TWO_SUFFICE_FROM, parts_needed, store_parts
@@ -112,14 +112,14 @@ def gate_backward_kernel(
 def compile_specs() -> list[CompileSpec]:
     """At the widths of a model: multiples of 16 and long enough sums for two parts."""
     wide = ("hidden_ptr", "dactivation_ptr", "logits_ptr", "dbias_ptr")
-    aligned = ("D", "E", "grad_stride_b", "grad_stride_t")
     specs = []
     for storage, dtype in STORAGES.items():
         parts = parts_needed(dtype, TWO_SUFFICE_FROM)
 
         def spec(kernel, shape, storage=storage, **constants):
             rows, columns = shape
-            return compile_spec(kernel, storage, wide, aligned=aligned, ROWS=rows, COLUMNS=columns, **constants)
+            known = compile_spec(kernel, storage, wide, ROWS=rows, COLUMNS=columns, **constants)
+            return aligned(known, "D", "E", "grad_stride_b", "grad_stride_t")
 
         specs.append(spec(gate_forward_kernel, GATE_TILE))
         specs.append(spec(gate_backward_kernel, GATE_BACKWARD_TILE, PARTS=parts))

@@ -29,7 +29,8 @@ KINDS = ("linear", "product_floor", "product_exact", "log_sum")
 ROWS = {torch.float64: 16, torch.float32: 64, torch.bfloat16: 64, torch.float16: 64}
 ROWS_WITH_GRADIENT = {torch.float64: 16, torch.float32: 48, torch.bfloat16: 32, torch.float16: 32}
 # Where decays are made of logits, a program holds two numbers for a factor and writes two gradients.
-ROWS_GATED = {torch.float64: 8, torch.float32: 24, torch.bfloat16: 24, torch.float16: 24}
+ROWS_GATED = {torch.float64: 8, torch.float32: 32, torch.bfloat16: 32, torch.float16: 32}
+ROWS_GATED_WITH_GRADIENT = {torch.float64: 8, torch.float32: 24, torch.bfloat16: 16, torch.float16: 16}
 VECTOR = {torch.float64: 1, torch.float32: 1, torch.bfloat16: 2, torch.float16: 2}
 DISTANCE = 8  # chunks that one hop of waiting covers
 
@@ -44,9 +45,11 @@ def chunking(arrays: list[torch.Tensor], keep: bool) -> dict[str, Any]:
     return _options((ROWS_WITH_GRADIENT if keep else ROWS)[storage], vector if aligned else 1)
 
 
-def gated_chunking(b: torch.Tensor) -> dict[str, Any]:
+def gated_chunking(b: torch.Tensor, keep: bool) -> dict[str, Any]:
     """The same where the decay gate's logits are read in place of factors: two wide numbers a channel, so one channel."""
-    return chunking([b], True) if INTERPRETED else _options(ROWS_GATED[b.dtype], 1)
+    return (
+        chunking([b], keep) if INTERPRETED else _options((ROWS_GATED_WITH_GRADIENT if keep else ROWS_GATED)[b.dtype], 1)
+    )
 
 
 def _options(rows: int, vector: int) -> dict[str, Any]:
@@ -80,15 +83,18 @@ def compile_specs() -> list[CompileSpec]:
                 ),
             ]  # fmt: skip
             if kind == "linear":
-                gated = {"KIND": kind, "GATED": True, **_options(ROWS_GATED[dtype], 1)}
                 wide = ("a_ptr", "context_ptr", "dbias_ptr")
                 parts = parts_needed(dtype, TWO_SUFFICE_FROM)
                 specs += [
-                    compile_spec(forward_kernel, storage, wide, types=exchange, **gated),
                     compile_spec(
-                        backward_kernel, storage, wide, types=exchange | states, AGAIN=again, PARTS=parts, **gated
+                        forward_kernel, storage, wide, types=exchange, KIND=kind, GATED=True,
+                        **_options(ROWS_GATED[dtype], 1),
                     ),
-                ]
+                    compile_spec(
+                        backward_kernel, storage, wide, types=exchange | states, KIND=kind, GATED=True, AGAIN=again,
+                        PARTS=parts, **_options(ROWS_GATED_WITH_GRADIENT[dtype], 1),
+                    ),
+                ]  # fmt: skip
     return specs
 
 
