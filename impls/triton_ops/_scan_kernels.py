@@ -136,7 +136,8 @@ def backward_kernel(
             b_row += b_stride_t * VECTOR
     left = reads_before(left, VECTOR)
     if GATED:
-        bases, contexts = sigmoids(raw_a, bias_ptr, d, D), sigmoids(raw_context, bias_ptr + D, d, D)
+        bases = sigmoids(raw_a, bias_ptr, d, D)
+        contexts = sigmoids(raw_context, bias_ptr + D, d, D)
         raw_a = decays(bases, contexts, left)
     grads = ()
     inputs = ()
