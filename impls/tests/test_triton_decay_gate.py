@@ -80,12 +80,13 @@ def test_products_of_parts_lose_no_more_than_float32(parts):
     total = _matmul.parts_total(in_parts(x, parts), in_parts(other, parts), 300, 50)
 
     assert got.dtype == total.dtype == torch.float32
-    allowed = (LEFT_OUT[parts] + roundoff(300)) * (wide.abs() @ wide_right.abs())
-    assert bool(((got - wide @ wide_right).abs() <= allowed).all())
+    exact, allowed = wide @ wide_right, (LEFT_OUT[parts] + roundoff(300)) * (wide.abs() @ wide_right.abs())
+    assert bool(((got - exact).abs() <= allowed).all())
+    rounded = _matmul.rounded_parts_product(in_parts(x, parts), right)
+    assert rounded.dtype == torch.bfloat16
+    assert bool(((rounded - exact).abs() <= allowed + 2.0**-8 * (exact.abs() + allowed)).all())
     allowed = (2.01 * LEFT_OUT[parts] + roundoff(20 + parts**2)) * (wide.abs().T @ wide_other.abs())
     assert bool(((total - wide.T @ wide_other).abs() <= allowed).all())
-    rounded = _matmul.rounded_parts_product(in_parts(x, parts), right)
-    assert rounded.dtype == torch.bfloat16 and torch.equal(rounded, got.to(torch.bfloat16))
 
 
 def test_settings_of_16_bit_products_are_left_as_they_were():
