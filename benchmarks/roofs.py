@@ -10,6 +10,11 @@ The numbers follow from the op's row alone (its arguments and their shapes), so 
 For N numbers in [B,T,D], that is 2N forward and 3N backward for a decay product, 3N and 5N for a linear recurrence.
 A backward that reads the saved result instead of recomputing it moves N more; nobody has to. What is no matrix
 product never decides a roof; it places a scan in the picture of operations per byte.
+
+A product counts once, at the rate of the case's dtype. In a 16-bit dtype that is what a product of two stored operands
+takes. Where one is computed, and therefore float32 (the gate's hidden layer, a recurrence's state, gradients of either),
+16-bit units need two or three passes and other units are slower; how many depends on who does it and on how long
+the sum is, so the roof counts the one that nobody can do without.
 """
 
 from dataclasses import dataclass

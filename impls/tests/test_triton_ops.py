@@ -436,8 +436,8 @@ for module in pkgutil.walk_packages(triton_ops.__path__, "mmrec.impls.triton_ops
                 if spec.signature[p.name] == "i32" and not p.do_not_specialize and spec.storage == "fp32"}
         for shape, constants in (("any", {}), ("all ones", ones))[:1 + bool(ones)]:
             signature = spec.signature | {name: "constexpr" for name in constants}
-            source = ASTSource(fn=spec.kernel, signature=signature, constexprs=spec.constexprs | constants,
-                               attrs=spec.attrs)
+            attrs = {path: known for path, known in spec.attrs.items() if spec.kernel.arg_names[path[0]] not in constants}
+            source = ASTSource(fn=spec.kernel, signature=signature, constexprs=spec.constexprs | constants, attrs=attrs)
             kernel = triton.compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32), options=spec.options)
             print(json.dumps({"kernel": f"{module.__name__.split('.')[-1]}.{spec.kernel.__name__}", "shape": shape,
                               "storage": spec.storage, "shared": kernel.metadata.shared,

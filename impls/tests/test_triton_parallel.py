@@ -85,7 +85,7 @@ def test_walking_takes_every_step(dtype, adjoint):
 def test_advancing_all_chunks_from_the_true_states_gives_the_loop(narrow, parts, adjoint, monkeypatch):
     """The last of the three chunks has three steps. Weights are made of parts unless they are as narrow."""
     dtype = torch.float32 if parts == 1 else PART
-    monkeypatch.setattr(_cell, "part_format", lambda terms: (dtype, parts))
+    monkeypatch.setattr(_cell, "part_format", lambda terms, share: (dtype, parts))
     cell, state = cells(dtype if narrow else torch.float32)[adjoint]
     expected, out = states_of(cell, state), torch.full(cell.shape, torch.nan, device=DEVICE)
     starts = torch.stack([state, expected[:, CHUNK - 1], expected[:, 2 * CHUNK - 1]]).reshape(-1, D)

@@ -4,10 +4,11 @@ They run compiled on CUDA, and in Triton's interpreter on the CPU if TRITON_INTE
 is imported. A CPU tensor without the interpreter is an error, never another implementation.
 
 One op, one module of the op's name. A module whose name starts with an underscore holds what several ops
-share: _scan, _scan_kernels and _handover (the channel-wise scans), _matvec (the steps of wide recurrences),
-_device (functions called inside kernels), _matmul (matrix products in full precision), _launch, _checks, and
-_compile (what compiles without a GPU). The folder parallel solves a recurrence in parallel over time; notes
-says of kernels what limits them and what was tried.
+share: _scan, _scan_kernels, _scan_rows and _handover (the channel-wise scans), _gate_networks and _gate_kernels
+(the decay gate), _matvec (the steps of wide recurrences), _device (functions called inside kernels), _matmul
+(matrix products in full precision), _parts (float32 numbers for tensor cores), _launch, _checks, and _compile (what
+compiles without a GPU). decay_gate_scan is two ops in one, and no op of its own. The folder parallel solves a
+recurrence in parallel over time; notes says of kernels what limits them and what was tried.
 """
 
 import importlib
@@ -16,6 +17,7 @@ import pkgutil
 import torch
 
 from ._checks import checked
+from ._decay_gate_scan import decay_gate_scan
 
 _OPS = {
     name: getattr(importlib.import_module(f"{__name__}.{name}"), name)
@@ -32,4 +34,4 @@ SUBJECT = {
     "checked": checked,
 }
 
-__all__ = ["SUBJECT", "checked", *_OPS]
+__all__ = ["SUBJECT", "checked", "decay_gate_scan", *_OPS]

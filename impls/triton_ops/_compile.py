@@ -16,12 +16,12 @@ ARITHMETIC = {"fp64": tl.float64, "fp32": tl.float32, "bf16": tl.float32}
 
 
 class CompileSpec(NamedTuple):
-    kernel: object
+    kernel: Any
     signature: dict[str, str]
     constexprs: dict[str, object]
     options: dict[str, int]
     storage: str
-    attrs: dict[tuple[int, ...], list]  # what is known of arguments: every pointer is a multiple of 16 bytes
+    attrs: dict[tuple[int, ...], list]  # which arguments are multiples of 16: every pointer, in bytes, and some lengths
 
 
 def compile_spec(
@@ -55,6 +55,11 @@ def compile_spec(
         else:
             signature[name] = "i32"
     options = {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion}
-    pointers = [i for i, name in enumerate(kernel.arg_names) if signature[name].startswith("*")]
-    attrs: dict[tuple[int, ...], list] = {(i,): [["tt.divisibility", 16]] for i in pointers}
-    return CompileSpec(kernel, signature, constexprs, options, storage, attrs)
+    spec = CompileSpec(kernel, signature, constexprs, options, storage, {})
+    return aligned(spec, *(name for name in kernel.arg_names if signature[name].startswith("*")))
+
+
+def aligned(spec: CompileSpec, *names: str) -> CompileSpec:
+    """The same where these arguments, if the kernel has them, are multiples of 16."""
+    found = [i for i, name in enumerate(spec.kernel.arg_names) if name in names]
+    return spec._replace(attrs=spec.attrs | {(i,): [["tt.divisibility", 16]] for i in found})

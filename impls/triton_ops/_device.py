@@ -14,6 +14,8 @@ SQRT_HALF = tl.constexpr(0.7071067811865476)
 SQRT_2_OVER_PI = tl.constexpr(0.7978845608028654)
 INVERSE_SQRT_2_PI = tl.constexpr(0.3989422804014327)
 GELU_CUBIC = tl.constexpr(0.044715)
+LOWEST_DECAY = tl.constexpr(1e-6)
+HIGHEST_DECAY = tl.constexpr(1.0 - 1e-6)
 
 
 @device_function
@@ -58,3 +60,18 @@ def gelu_derivative(x, FORM: tl.constexpr):
 def clip(x, LOW: tl.constexpr, HIGH: tl.constexpr):
     # Not tl.clamp: a NaN must stay NaN.
     return tl.where(x < LOW, LOW, tl.where(x > HIGH, HIGH, x))
+
+
+@device_function
+def decay(base, context):
+    """The decay of the sigmoids of two logits (GAMMA-5, GAMMA-6)."""
+    return clip(base * context, LOWEST_DECAY, HIGHEST_DECAY)
+
+
+@device_function
+def logit_gradients(grad, base, context):
+    """The gradients of two logits, from that of their decay and from their sigmoids (ADJ-7, ADJ-8)."""
+    gamma = base * context
+    free = (gamma >= LOWEST_DECAY) & (gamma <= HIGHEST_DECAY)
+    slope = tl.where(free, grad * gamma, 0.0)
+    return slope * (1.0 - base), slope * (1.0 - context)

@@ -10,6 +10,7 @@ import triton.language as tl
 
 # Read once, when the kernels are decorated: changing the environment afterwards changes neither.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
+COMPILED = tl.constexpr(not INTERPRETED)  # the same for device code
 
 
 def device_function(function: Callable) -> Any:

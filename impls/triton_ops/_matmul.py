@@ -1,29 +1,64 @@
-"""Matrix products by torch in full precision: no TF32, no bfloat16 products, no autocast, whatever the global
-settings."""
+"""Matrix products by torch in full precision: no TF32, no 16-bit sums, no autocast, whatever the global settings.
+
+An operand that is computed may come as parts side by side (_parts.py): [N, P K] for a matrix [N, K].
+"""
 
 import contextlib
 from collections.abc import Iterator
 
 import torch
 
+NARROW = (torch.bfloat16, torch.float16)
+
 
 @contextlib.contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """float32 products of float32 matrices are computed in float32 inside this context."""
-    with torch.autocast(device_type=device.type, enabled=False), _ieee_products():
+def full_precision(operand: torch.Tensor) -> Iterator[None]:
+    """Inside this context float32 matrices are multiplied in float32, and 16-bit ones, whose products float32 holds exactly,
+    are summed in float32."""
+    settings = _wide_sums() if operand.dtype in NARROW else _ieee_products()
+    with torch.autocast(device_type=operand.device.type, enabled=False), settings:
         yield
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """x [N, K], weight [M, K], bias [M] -> [N, M]."""
-    with full_precision(x.device):
+    with full_precision(x):
         return torch.nn.functional.linear(x, weight, bias)
 
 
-def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """left [N, K], right [K, M] -> [N, M]."""
-    with full_precision(left.device):
-        return left @ right
+def product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """left [N, K], right [K, M] of one dtype -> [N, M], float32 for 16-bit operands."""
+    with full_precision(left):
+        if left.dtype not in NARROW:
+            return torch.mm(left, right, out=out)
+        if left.is_cuda:
+            return torch.mm(left, right, out_dtype=torch.float32, out=out)
+        return torch.mm(left.float(), right.float(), out=out)  # the same sum, where torch has no such product
+
+
+def parts_product(parts: torch.Tensor, right: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """parts [N, P K], right [K, M] -> [N, M]: one sum over the parts, in which `right` is repeated."""
+    return product(parts, _repeated(parts, right), out)
+
+
+def rounded_parts_product(parts: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """The same in the dtype of `right`, rounded once."""
+    if parts.dtype == right.dtype and parts.is_cuda:
+        with full_precision(parts):
+            return torch.mm(parts, _repeated(parts, right))
+    return parts_product(parts, right).to(right.dtype)
+
+
+def parts_total(left: torch.Tensor, right: torch.Tensor, K: int, M: int) -> torch.Tensor:
+    """left [N, P K], right [N, Q M] -> left^T right [K, M]: every part with every part in one product, then their sum."""
+    blocks = product(left.T, right)
+    return blocks.reshape(-1, K, right.shape[1] // M, M).sum((0, 2))
+
+
+def _repeated(parts: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    times = parts.shape[1] // right.shape[0]
+    right = right.to(parts.dtype)
+    return right if times == 1 else right.repeat(times, 1)
 
 
 @contextlib.contextmanager
@@ -54,3 +89,20 @@ def _ieee_products() -> Iterator[None]:
 def _set(settings, precisions: list[str]) -> None:
     for setting, precision in zip(settings, precisions, strict=True):
         setting.fp32_precision = precision
+
+
+@contextlib.contextmanager
+def _wide_sums() -> Iterator[None]:
+    """Partial sums of 16-bit products stay in float32, wherever they are put together."""
+    setting = torch.backends.cuda.matmul
+    names = [f"allow_{dtype}_reduced_precision_reduction" for dtype in ("bf16", "fp16")]
+    saved = {name: getattr(setting, name) for name in [*names, "allow_fp16_accumulation"]}
+    # Newer versions of torch keep a second choice beside the first two, and forget it when the first is set alone.
+    saved |= {name: (saved[name], False) for name in names if not getattr(setting, f"{name}_split_k", True)}
+    try:
+        for name in saved:
+            setattr(setting, name, False)
+        yield
+    finally:
+        for name, value in saved.items():
+            setattr(setting, name, value)

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from ._compile import STORAGES, CompileSpec, compile_spec
 from ._launch import INTERPRETED, apply, arithmetic_dtype, launch, triton_dtype
+from ._parts import TWO_SUFFICE_FROM, parts_needed
 from ._scan_kernels import backward_kernel, forward_kernel
 
 KINDS = ("linear", "product_floor", "product_exact", "log_sum")
@@ -27,6 +28,9 @@ KINDS = ("linear", "product_floor", "product_exact", "log_sum")
 # chunks take the compiler disproportionately longer.
 ROWS = {torch.float64: 16, torch.float32: 64, torch.bfloat16: 64, torch.float16: 64}
 ROWS_WITH_GRADIENT = {torch.float64: 16, torch.float32: 48, torch.bfloat16: 32, torch.float16: 32}
+# Where decays are made of logits, a program holds two numbers for a factor and writes two gradients.
+ROWS_GATED = {torch.float64: 8, torch.float32: 32, torch.bfloat16: 32, torch.float16: 32}
+ROWS_GATED_WITH_GRADIENT = {torch.float64: 8, torch.float32: 24, torch.bfloat16: 16, torch.float16: 16}
 VECTOR = {torch.float64: 1, torch.float32: 1, torch.bfloat16: 2, torch.float16: 2}
 DISTANCE = 8  # chunks that one hop of waiting covers
 
@@ -39,6 +43,13 @@ def chunking(arrays: list[torch.Tensor], keep: bool) -> dict[str, Any]:
     vector = VECTOR[storage]
     aligned = all(x.stride(-1) == 1 and not any(length % vector for length in (D, *x.stride()[:-1])) for x in arrays)
     return _options((ROWS_WITH_GRADIENT if keep else ROWS)[storage], vector if aligned else 1)
+
+
+def gated_chunking(b: torch.Tensor, keep: bool) -> dict[str, Any]:
+    """The same where the decay gate's logits are read in place of factors: two wide numbers a channel, so one channel."""
+    return (
+        chunking([b], keep) if INTERPRETED else _options((ROWS_GATED_WITH_GRADIENT if keep else ROWS_GATED)[b.dtype], 1)
+    )
 
 
 def _options(rows: int, vector: int) -> dict[str, Any]:
@@ -62,12 +73,28 @@ def compile_specs() -> list[CompileSpec]:
             exchange = dict.fromkeys(("after_ptr", "factor_ptr", "flow_ptr"), word)
             states = {"states_ptr": word} if again else {}
             specs += [
-                compile_spec(forward_kernel, storage, types=exchange, KIND=kind, **_options(ROWS[dtype], VECTOR[dtype])),
                 compile_spec(
-                    backward_kernel, storage, types=exchange | states, KIND=kind, AGAIN=again,
+                    forward_kernel, storage, types=exchange, KIND=kind, GATED=False,
+                    **_options(ROWS[dtype], VECTOR[dtype]),
+                ),
+                compile_spec(
+                    backward_kernel, storage, types=exchange | states, KIND=kind, GATED=False, PARTS=1, AGAIN=again,
                     **_options(ROWS_WITH_GRADIENT[dtype], VECTOR[dtype]),
                 ),
             ]  # fmt: skip
+            if kind == "linear":
+                wide = ("a_ptr", "context_ptr", "dbias_ptr")
+                parts = parts_needed(dtype, TWO_SUFFICE_FROM)
+                specs += [
+                    compile_spec(
+                        forward_kernel, storage, wide, types=exchange, KIND=kind, GATED=True,
+                        **_options(ROWS_GATED[dtype], 1),
+                    ),
+                    compile_spec(
+                        backward_kernel, storage, wide, types=exchange | states, KIND=kind, GATED=True, AGAIN=again,
+                        PARTS=parts, **_options(ROWS_GATED_WITH_GRADIENT[dtype], 1),
+                    ),
+                ]  # fmt: skip
     return specs
 
 
@@ -78,13 +105,14 @@ class Exchange:
     """One launch: how its work is divided, and the words through which its programs hand over their states, all of
     them unwritten, -1, at first."""
 
-    def __init__(self, arrays: list[torch.Tensor], summaries: tuple[str, ...], keep: bool):
-        """`arrays` [B, T, D] or [B, D] are read by the kernel, the first of them [B, T, D]."""
+    def __init__(self, arrays: list[torch.Tensor], summaries: tuple[str, ...], options: dict[str, Any]):
+        """`arrays` [B, T, D] or [B, D] are read by the kernel, the first of them [B, T, D]; `options` from a chunking."""
         a = arrays[0]
         B, T, D = a.shape
-        self.options = chunking(arrays, keep)
+        self.options = options
         tiles = triton.cdiv(D, self.options["BLOCK_D"])
         chunks = triton.cdiv(T, self.options["ROWS"])
+        self.words = chunks * B, D  # one for every channel of a chunk
         size = chunks * B * D
         dtype = torch.int64 if a.dtype == torch.float64 else torch.int32
         words = torch.full(((1 + len(summaries)) * size,), -1, dtype=dtype, device=a.device)
@@ -106,10 +134,11 @@ class _Scan(torch.autograd.Function):
         out = torch.empty_like(a, memory_format=torch.contiguous_format)
         b = a if b is None else b  # the kinds without b never read it
         summaries = {"linear": ("factor", "flow"), "log_sum": ("flow",)}.get(kind, ("factor",))
-        exchange = Exchange([a, b, initial], summaries, keep)
+        arrays = [a, b, initial]
+        exchange = Exchange(arrays, summaries, chunking(arrays, keep))
         arithmetic = triton_dtype(arithmetic_dtype(a.dtype))
         if a.shape[1]:
-            exchange.run(forward_kernel, a, b, initial, out, KIND=kind, ARITHMETIC=arithmetic)
+            exchange.run(forward_kernel, a, a, a, b, initial, out, KIND=kind, GATED=False, ARITHMETIC=arithmetic)
         ctx.kind, ctx.again = kind, computes_again(kind, a.dtype)
         if keep:
             states = exchange.after if ctx.again else out if kind == "linear" else initial
@@ -125,10 +154,11 @@ class _Scan(torch.autograd.Function):
         dinitial = torch.empty_like(initial, memory_format=torch.contiguous_format)
         if a.shape[1]:
             summaries = ("flow",) if ctx.kind == "log_sum" else ("factor", "flow")
-            exchange = Exchange([grad, a, b, initial], summaries, keep=True)
+            arrays = [grad, a, b, initial]
+            exchange = Exchange(arrays, summaries, chunking(arrays, keep=True))
             exchange.run(
-                backward_kernel, grad, a, b, initial, states, da, db, dinitial,
-                KIND=ctx.kind, AGAIN=ctx.again, ARITHMETIC=triton_dtype(arithmetic_dtype(a.dtype)),
+                backward_kernel, grad, a, a, a, b, initial, states, da, da, db, dinitial,
+                KIND=ctx.kind, GATED=False, PARTS=1, AGAIN=ctx.again, ARITHMETIC=triton_dtype(arithmetic_dtype(a.dtype)),
             )  # fmt: skip
         else:
             dinitial.zero_()

@@ -4,6 +4,10 @@ A program is one warp and keeps its whole chunk in registers, ROWS steps of VECT
 input once, and its reads are on their way before the first is used. The loops over ROWS are unrolled, so that a row is
 a register. Rows beyond the end of the sequence are read as the step that changes nothing.
 
+With GATED the factors are not in memory: `a` and `context` are the two logits, without their biases, of which the
+decay gate makes them, and they become the factors as soon as they are read. What is written for `a` is then the gradients
+of the logits, as gate_backward_kernel writes them: dlogits [2, B T, PARTS D], and of the biases, summed over a chunk.
+
 VECTOR is above 1 where channels are neighbours in memory and every stride but theirs is a multiple of it. D and the
 strides are then given as multiples of VECTOR, from which the compiler knows that it may read VECTOR channels at once.
 """
@@ -11,26 +15,10 @@ strides are then given as multiples of VECTOR, from which the compiler knows tha
 import triton
 import triton.language as tl
 
-from ._device import clip
+from ._device import logit_gradients
 from ._handover import chunk_and_lane, entering_state, publish, received, step
-from ._launch import INTERPRETED, device_function
-
-COMPILED = tl.constexpr(not INTERPRETED)
-LOWEST_LOG = tl.constexpr(-50.0)
-FLOOR = tl.constexpr(1.9287498479639178e-22)  # e^-50
-
-
-@device_function
-def factor_of(a, KIND: tl.constexpr):
-    """What one step multiplies by; a product's is NaN below zero, so that a sign error cannot pass for decay."""
-    if KIND == "product_floor":
-        # Not tl.maximum: it would round the constant to float32 also where gamma is float64.
-        return tl.where(a >= 0, tl.where(a > FLOOR, a, FLOOR), float("nan"))
-    elif KIND == "product_exact":
-        return tl.where(a >= 0, a, float("nan"))
-    else:
-        return a
-
+from ._parts import store_parts
+from ._scan_rows import FLOOR, LOWEST_LOG, as_read, channels, decays, factor_of, reads_before, row_of, sigmoids
 
 # Nothing else about a shape makes another kernel faster, so one is compiled for all of them.
 ANY_SHAPE = [
@@ -39,59 +27,12 @@ ANY_SHAPE = [
 ]  # fmt: skip
 
 
-@device_function
-def reads_before(left, VECTOR: tl.constexpr):
-    """`left`, once all reads so far are on their way.
-
-    Left to itself, the assembler moves the use of a row right behind its read, to save registers, and then waits
-    for almost every row by itself, which makes some kernels three times slower. It moves nothing across this
-    instruction, which does nothing else (it marks a place for profilers). And since nobody knows that `left` is what
-    it was, masks are made of it again where they are needed, and not kept.
-    """
-    if COMPILED:
-        left = tl.inline_asm_elementwise("pmevent 0; mov.b32 $0, $1;", "=r,r", [left], tl.int32, is_pure=False, pack=1)
-        left = tl.max_constancy(left, [VECTOR])
-    return left
-
-
-@device_function
-def as_read(rows):
-    """The same rows, of which the compiler no longer knows that it has widened them before.
-
-    It would keep the widened numbers of a chunk, and a register holds two of those that were read.
-    """
-    same = ()
-    for j in tl.static_range(len(rows)):
-        x = rows[j]
-        if COMPILED and x.dtype.primitive_bitwidth == 16 and x.shape[0] > 32:
-            x = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [x], dtype=x.dtype, is_pure=False, pack=2)
-        same = same + (x,)
-    return same
-
-
-@device_function
-def row_of(raw_a, raw_b, j, KIND: tl.constexpr, ARITHMETIC: tl.constexpr):
-    """(factor, inflow) of one step; what a kind does not use is anything."""
-    a = raw_a[j].to(ARITHMETIC)
-    if KIND == "log_sum":
-        return a, clip(a, LOWEST_LOG, 0.0)
-    return factor_of(a, KIND), raw_b[j].to(ARITHMETIC)
-
-
-@device_function
-def channels(ptr, row, t, d, stride_b, stride_t, stride_d, VECTOR: tl.constexpr):
-    """The places of channels `d` at step `t` of a batch row."""
-    if VECTOR == 1:
-        d = d * stride_d
-    return ptr + (row * stride_b + t * stride_t) * VECTOR + d
-
-
 @triton.jit(do_not_specialize=ANY_SHAPE)
 def forward_kernel(
-    a_ptr, b_ptr, initial_ptr, out_ptr, after_ptr, factor_ptr, flow_ptr, T, D, lanes, tiles,
+    a_ptr, context_ptr, bias_ptr, b_ptr, initial_ptr, out_ptr, after_ptr, factor_ptr, flow_ptr, T, D, lanes, tiles,
     a_stride_b, a_stride_t, a_stride_d, b_stride_b, b_stride_t, b_stride_d, initial_stride_b, initial_stride_d,
-    KIND: tl.constexpr, ARITHMETIC: tl.constexpr, ROWS: tl.constexpr, DISTANCE: tl.constexpr, BLOCK_D: tl.constexpr,
-    VECTOR: tl.constexpr,
+    KIND: tl.constexpr, GATED: tl.constexpr, ARITHMETIC: tl.constexpr, ROWS: tl.constexpr, DISTANCE: tl.constexpr,
+    BLOCK_D: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
     chunk, lane = chunk_and_lane(lanes)
     row = (lane // tiles).to(tl.int64)
@@ -101,19 +42,26 @@ def forward_kernel(
     first = chunk.to(tl.int64) * ROWS
     left = tl.where(inside, tl.minimum(T - first, ROWS).to(tl.int32), 0)  # [BLOCK_D], how many rows are this lane's
     a_row = channels(a_ptr, row, first, d, a_stride_b, a_stride_t, a_stride_d, VECTOR)
+    context_row = channels(context_ptr, row, first, d, a_stride_b, a_stride_t, a_stride_d, VECTOR)
     b_row = channels(b_ptr, row, first, d, b_stride_b, b_stride_t, b_stride_d, VECTOR)
 
     raw_a = ()
+    raw_context = ()
     raw_b = ()
     for j in tl.static_range(ROWS):
         raw_a = raw_a + (tl.load(a_row, mask=j < left, other=0.0 if KIND == "log_sum" else 1.0),)
         a_row += a_stride_t * VECTOR
+        if GATED:
+            raw_context = raw_context + (tl.load(context_row, mask=j < left, other=0.0),)
+            context_row += a_stride_t * VECTOR
         if KIND == "linear":
             raw_b = raw_b + (tl.load(b_row, mask=j < left, other=-0.0),)  # adding -0.0 changes nothing
             b_row += b_stride_t * VECTOR
     if KIND != "linear":
         raw_b = raw_a
     left = reads_before(left, VECTOR)
+    if GATED:
+        raw_a = decays(sigmoids(raw_a, bias_ptr, d, D), sigmoids(raw_context, bias_ptr + D, d, D), left)
     factor, flow = row_of(raw_a, raw_b, 0, KIND, ARITHMETIC)
     for j in tl.static_range(1, ROWS):
         row_factor, row_flow = row_of(raw_a, raw_b, j, KIND, ARITHMETIC)
@@ -147,12 +95,12 @@ def forward_kernel(
 
 @triton.jit(do_not_specialize=ANY_SHAPE)
 def backward_kernel(
-    grad_ptr, a_ptr, b_ptr, initial_ptr, states_ptr, da_ptr, db_ptr, dinitial_ptr,
+    grad_ptr, a_ptr, context_ptr, bias_ptr, b_ptr, initial_ptr, states_ptr, da_ptr, dbias_ptr, db_ptr, dinitial_ptr,
     after_ptr, factor_ptr, flow_ptr, T, D, lanes, tiles,
     grad_stride_b, grad_stride_t, grad_stride_d, a_stride_b, a_stride_t, a_stride_d,
     b_stride_b, b_stride_t, b_stride_d, initial_stride_b, initial_stride_d,
-    KIND: tl.constexpr, AGAIN: tl.constexpr, ARITHMETIC: tl.constexpr, ROWS: tl.constexpr, DISTANCE: tl.constexpr,
-    BLOCK_D: tl.constexpr, VECTOR: tl.constexpr,
+    KIND: tl.constexpr, GATED: tl.constexpr, PARTS: tl.constexpr, AGAIN: tl.constexpr, ARITHMETIC: tl.constexpr,
+    ROWS: tl.constexpr, DISTANCE: tl.constexpr, BLOCK_D: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
     # What is carried back is the inflow q_t = a_t (g_t + q_{t+1}) to the adjoint of the step before: an affine step.
     BACK: tl.constexpr = "log_sum" if KIND == "log_sum" else "linear"
@@ -166,22 +114,31 @@ def backward_kernel(
     left = tl.where(inside, tl.minimum(T - first, ROWS).to(tl.int32), 0)  # [BLOCK_D], how many rows are this lane's
     grad_row = channels(grad_ptr, row, first, d, grad_stride_b, grad_stride_t, grad_stride_d, VECTOR)
     a_row = channels(a_ptr, row, first, d, a_stride_b, a_stride_t, a_stride_d, VECTOR)
+    context_row = channels(context_ptr, row, first, d, a_stride_b, a_stride_t, a_stride_d, VECTOR)
     b_row = channels(b_ptr, row, first, d, b_stride_b, b_stride_t, b_stride_d, VECTOR)
     stride = (lanes // tiles).to(tl.int64) * D  # words of a chunk
     word = row * D + d
 
     raw_grad = ()
     raw_a = ()
+    raw_context = ()
     raw_b = ()
     for j in tl.static_range(ROWS):
         raw_grad = raw_grad + (tl.load(grad_row, mask=j < left, other=-0.0),)
         raw_a = raw_a + (tl.load(a_row, mask=j < left, other=0.0 if KIND == "log_sum" else 1.0),)
         grad_row += grad_stride_t * VECTOR
         a_row += a_stride_t * VECTOR
+        if GATED:
+            raw_context = raw_context + (tl.load(context_row, mask=j < left, other=0.0),)
+            context_row += a_stride_t * VECTOR
         if AGAIN and KIND == "linear":
             raw_b = raw_b + (tl.load(b_row, mask=j < left, other=-0.0),)
             b_row += b_stride_t * VECTOR
     left = reads_before(left, VECTOR)
+    if GATED:
+        bases = sigmoids(raw_a, bias_ptr, d, D)
+        contexts = sigmoids(raw_context, bias_ptr + D, d, D)
+        raw_a = decays(bases, contexts, left)
     grads = ()
     inputs = ()
     flows = ()
@@ -236,6 +193,11 @@ def backward_kernel(
     )
     publish(after_ptr + written, step(inflow, factor, q, BACK), inside)
     result = (row * T + first + ROWS - 1) * D + d
+    if GATED:
+        result_logits = da_ptr + (row * T + first + ROWS - 1) * (PARTS * D) + d
+        half = (lanes // tiles).to(tl.int64) * T * (PARTS * D)
+        dbase_bias = tl.zeros((BLOCK_D,), ARITHMETIC)
+        dcontext_bias = dbase_bias
     for i in tl.static_range(ROWS):
         here = ROWS - 1 - i < left
         adjoint = grads[ROWS - 1 - i] + inflow
@@ -251,7 +213,18 @@ def backward_kernel(
             elif KIND == "product_floor":
                 # float32 and float64 round e^-50 up: a gamma equal to FLOOR is above the floor.
                 da = tl.where(a >= FLOOR, da, 0.0)
-        tl.store(da_ptr + result, da.to(da_ptr.dtype.element_ty), mask=here)
+        if GATED:
+            dbase, dcontext = logit_gradients(da, bases[ROWS - 1 - i], contexts[ROWS - 1 - i])
+            store_parts(result_logits, dbase, D, PARTS, here)
+            store_parts(result_logits + half, dcontext, D, PARTS, here)
+            result_logits -= PARTS * D
+            dbase_bias += tl.where(here, dbase, 0.0)
+            dcontext_bias += tl.where(here, dcontext, 0.0)
+        else:
+            tl.store(da_ptr + result, da.to(da_ptr.dtype.element_ty), mask=here)
         result -= D
     if chunk == 0:
         tl.store(dinitial_ptr + row * D + d, inflow.to(dinitial_ptr.dtype.element_ty), mask=inside)
+    if GATED:
+        tl.store(dbias_ptr + chunk * stride + word, dbase_bias, mask=inside)
+        tl.store(dbias_ptr + (chunk + tl.cdiv(T, ROWS)) * stride + word, dcontext_bias, mask=inside)

@@ -16,7 +16,7 @@ import triton.language as tl
 from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
 from .._launch import INTERPRETED, launch
-from .._parts import split
+from .._parts import parts_of, split
 from ._cell import Cell
 
 # ---- device code -------------------------------------------------------------------
@@ -126,19 +126,18 @@ def advance_kernel(
             out_row = (batch * T + time) * D
             tl.store(out_ptr + out_row[:, None] + d[None, :], state, mask=inside & live[:, None])
         if j < steps - 1:
-            rest = state
+            operand = state
             if ADJOINT:
                 then = known & (time + 1 < T)[:, None]
                 inflow = load_tile(
                     inflow_ptr, batch, time + 1, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, then
                 )
                 slope = load_tile(slope_ptr, batch, time + 1, d, slope_stride_b, slope_stride_t, slope_stride_d, then)
-                rest = slope * (inflow + state)
+                operand = slope * (inflow + state)
             next_ptr = operand_ptr + ((j + 1) % 2) * PARTS * R * D + tile
+            parts = split(operand, PARTS, storage)
             for part in tl.static_range(PARTS):
-                x = rest.to(storage)
-                tl.store(next_ptr + part * R * D, x, mask=known)
-                rest -= x.to(tl.float32)
+                tl.store(next_ptr + part * R * D, parts[part], mask=known)
             if BARRIER:
                 grid_barrier(counter_ptr, (j + 1) * programs)
     tl.store(carry_ptr + tile, state, mask=known)
@@ -230,7 +229,7 @@ class Rows:
         even = D % options["BLOCK_K"] == 0 and D % options["BLOCK_D"] == 0
         counter = torch.zeros(1, dtype=torch.int32, device=self.carry.device)
         operand = cell.first_operand(self.carry, self.chunk, first)
-        self.operand[0].copy_(split(operand, self.parts, self.operand.dtype))
+        self.operand[0].copy_(parts_of(operand, self.parts, self.operand.dtype))
         slope = cell.inflow if cell.slope is None else cell.slope
 
         def run(start: int, stop: int, barrier: bool) -> None:

@@ -13,8 +13,9 @@ from functools import cached_property
 
 import torch
 
-from .._parts import part_format, split
+from .._parts import part_format, parts_of
 
+SHARE = 0.25  # of what the sum of a product is granted, for parts: splices need some of it (_splice.py)
 SAMPLE = 256  # steps from which the rate is estimated
 
 
@@ -45,13 +46,13 @@ class Cell:
     @property
     def parts(self) -> int:
         """Of how many parts the operand is made."""
-        return part_format(self.shape[2])[1]
+        return part_format(self.shape[2], SHARE)[1]
 
     @cached_property
     def weight_parts(self) -> torch.Tensor:
         """The weight as the sum of [parts, D, D]: of one, if it is as narrow as they are."""
-        dtype, parts = part_format(self.shape[2])
-        return split(self.weight, 1 if self.weight.dtype == dtype else parts, dtype)
+        dtype, parts = part_format(self.shape[2], SHARE)
+        return parts_of(self.weight, 1 if self.weight.dtype == dtype else parts, dtype)
 
     def first_operand(self, state: torch.Tensor, chunk: int, first: int) -> torch.Tensor:
         """What the weight multiplies in step `first` of every chunk: state [R, D], row c B + b for chunk c."""

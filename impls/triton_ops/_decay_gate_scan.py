@@ -1,0 +1,88 @@
+"""Decay gate and the linear recurrence that consumes its decays, in one: the decays are never in memory.
+
+Clauses     GAMMA-1 to GAMMA-6, then MDI-1
+Parallel    the gate's projections (_gate_networks.py), then the scan (_scan.py), whose kernels read the two logits of a step
+            where they would read its factor
+Memory      forward reads both logits and b once and writes h once; backward reads the gradient, both logits and b (or h)
+            once and writes the gradients of the logits and of b once
+Precision   as both ops, but a decay is not rounded to the storage dtype before it multiplies: next to 1, bfloat16
+            holds no decay between 1 - 2^-8 and 1
+"""
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from ._checks import check_arrays, check_choice, check_values
+from ._gate_networks import SHAPES, Networks, logits_of, networks_adjoint, parts_backward
+from ._launch import apply, triton_dtype
+from ._parts import operand_dtype
+from ._scan import Exchange, computes_again, gated_chunking
+from ._scan_kernels import backward_kernel, forward_kernel
+
+SUMMARIES = ("factor", "flow")
+
+
+class _DecayGateScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, form, keep, b, h0, *arguments):
+        nets = Networks.of(arguments)
+        hidden, logits = logits_of(nets, form)
+        base, context = logits.view(2, *b.shape)
+        h = torch.empty_like(b, memory_format=torch.contiguous_format)
+        exchange = Exchange([base, b, h0], SUMMARIES, gated_chunking(b, keep))
+        if b.shape[1]:
+            exchange.run(
+                forward_kernel, base, context, nets.b2, b, h0, h,
+                KIND="linear", GATED=True, ARITHMETIC=triton_dtype(base.dtype),
+            )  # fmt: skip
+        ctx.form, ctx.again = form, computes_again("linear", b.dtype)
+        if keep:
+            ctx.save_for_backward(b, h0, *arguments, hidden, logits, exchange.after if ctx.again else h)
+        return h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        b, h0, *arguments, hidden, logits, states = ctx.saved_tensors
+        nets = Networks.of(arguments)
+        base, context = logits.view(2, *b.shape)
+        parts = parts_backward(nets)
+        exchange = Exchange([grad, base, b, h0], SUMMARIES, gated_chunking(b, keep=True))
+        N, D = logits.shape[1:]
+        dlogits = logits.new_empty(2, N, parts * D, dtype=operand_dtype(b.dtype))
+        db2 = logits.new_empty(2, *exchange.words)
+        db = torch.empty_like(b, memory_format=torch.contiguous_format)
+        dh0 = torch.empty_like(h0, memory_format=torch.contiguous_format)
+        if b.shape[1]:
+            exchange.run(
+                backward_kernel, grad, base, context, nets.b2, b, h0, states, dlogits, db2, db, dh0,
+                KIND="linear", GATED=True, PARTS=parts, AGAIN=ctx.again, ARITHMETIC=triton_dtype(base.dtype),
+            )  # fmt: skip
+        else:
+            dh0.zero_()
+        dz, dk, *dparameters = networks_adjoint(nets, hidden, dlogits, db2, ctx.form)
+        return None, None, db, dh0, dz.view_as(grad), dk.view_as(grad), *dparameters
+
+
+def decay_gate_scan(
+    z: torch.Tensor, k: torch.Tensor,
+    base_w1: torch.Tensor, base_b1: torch.Tensor, base_w2: torch.Tensor, base_b2: torch.Tensor,
+    context_w1: torch.Tensor, context_b1: torch.Tensor, context_w2: torch.Tensor, context_b2: torch.Tensor,
+    b: torch.Tensor, h0: torch.Tensor, *, gelu: str = "tanh",
+) -> torch.Tensor:  # fmt: skip
+    """h_t = gamma_t h_{t-1} + b_t with gamma = decay_gate(z, k, ...), per channel; gamma stays in float32 at least.
+
+    Args:
+        z, k and the parameters: as decay_gate takes them. b: [B, T, D]. h0: [B, D]. One dtype; any strides.
+        gelu: "tanh" or "erf".
+    Returns:
+        h [B, T, D]. Differentiable with respect to every array; no gradient passes a decay where the clip binds.
+    Raises:
+        TypeError, ValueError: an argument outside the contract, named in the message.
+    """
+    given = (z, k, base_w1, base_b1, base_w2, base_b2, context_w1, context_b1, context_w2, context_b2, b, h0)
+    arrays = dict(zip([*SHAPES, "b", "h0"], zip(given, [*SHAPES.values(), "BTD", "BD"], strict=True), strict=True))
+    check_arrays(**arrays)
+    check_choice("gelu", gelu, ("tanh", "erf"))
+    check_values(**{name: (array,) for name, (array, _) in arrays.items()})
+    return apply(_DecayGateScan, (gelu,), b, h0, *given[:-2])

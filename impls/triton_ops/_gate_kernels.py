@@ -1,0 +1,129 @@
+"""The device code of the decay gate: everything between and after its matrix products.
+
+A program takes a tile of rows (tokens) and columns, neighbours in memory taken by neighbouring programs. What the
+products read, the activations and the gradients of logits and hidden layers, is written as its parts, side by side
+(_parts.py). The biases are added here, so that a product is nothing but a product; their gradients are summed here,
+over the rows of a tile, and over the tiles by torch.
+
+Both pathways are halves of one array: `network` 0 is the base, 1 the context.
+"""
+
+import triton
+import triton.language as tl
+
+from ._compile import STORAGES, CompileSpec, aligned, compile_spec
+from ._device import decay, gelu, gelu_derivative, logit_gradients, sigmoid
+from ._launch import device_function
+from ._parts import TWO_SUFFICE_FROM, parts_needed, store_parts
+
+# Rows and columns of a tile. A row's stretch of a tile is whole cache lines, several for a warp.
+GELU_TILE = (16, 128)
+GATE_TILE = (16, 128)
+GATE_BACKWARD_TILE = (16, 128)
+
+
+@device_function
+def tile(width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """(tile of rows, rows [ROWS], columns [COLUMNS]) of this program in a matrix `width` wide."""
+    across = tl.cdiv(width, COLUMNS)
+    program = tl.program_id(0)
+    down = program // across
+    return down, down * ROWS + tl.arange(0, ROWS), program % across * COLUMNS + tl.arange(0, COLUMNS)
+
+
+@device_function
+def places(rows, columns, width):
+    """[ROWS, COLUMNS] in a matrix `width` wide, which may have more than 2^31 elements."""
+    return (rows.to(tl.int64) * width)[:, None] + columns[None, :]
+
+
+@device_function
+def load_with_bias(ptr, bias_ptr, rows, columns, width, inside):
+    """A tile of what a product left, and the bias of its columns."""
+    bias = tl.load(bias_ptr + columns, mask=columns < width, other=0.0).to(ptr.dtype.element_ty)
+    return tl.load(ptr + places(rows, columns, width), mask=inside, other=0.0) + bias[None, :]
+
+
+@triton.jit
+def gelu_forward_kernel(
+    hidden_ptr, bias_ptr, activation_ptr, N, E,
+    FORM: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """hidden [2, N, E], bias [2, E] -> activation [2, N, PARTS E]."""
+    network = tl.program_id(1)
+    _, rows, columns = tile(E, ROWS, COLUMNS)
+    inside = (rows < N)[:, None] & (columns < E)[None, :]
+    rows += network * N
+    x = load_with_bias(hidden_ptr, bias_ptr + network * E, rows, columns, E, inside)
+    store_parts(activation_ptr + places(rows, columns, PARTS * E), gelu(x, FORM), E, PARTS, inside)
+
+
+@triton.jit
+def gelu_backward_kernel(
+    hidden_ptr, bias_ptr, dactivation_ptr, activation_ptr, dhidden_ptr, dbias_ptr, N, E,
+    FORM: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """hidden, dactivation [2, N, E], bias [2, E] -> activation, dhidden [2, N, PARTS E], dbias [2, tiles, E]."""
+    network = tl.program_id(1)
+    down, rows, columns = tile(E, ROWS, COLUMNS)
+    inside = (rows < N)[:, None] & (columns < E)[None, :]
+    rows += network * N
+    dactivation = tl.load(dactivation_ptr + places(rows, columns, E), mask=inside, other=0.0)
+    x = load_with_bias(hidden_ptr, bias_ptr + network * E, rows, columns, E, inside)
+    dhidden = dactivation * gelu_derivative(x, FORM)
+    store_parts(activation_ptr + places(rows, columns, PARTS * E), gelu(x, FORM), E, PARTS, inside)
+    store_parts(dhidden_ptr + places(rows, columns, PARTS * E), dhidden, E, PARTS, inside)
+    row_of_sums = (network * tl.cdiv(N, ROWS) + down).to(tl.int64)
+    tl.store(dbias_ptr + row_of_sums * E + columns, tl.sum(dhidden, axis=0), mask=columns < E)
+
+
+@triton.jit
+def gate_forward_kernel(logits_ptr, bias_ptr, gamma_ptr, N, D, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """logits [2, N, D], bias [2, D] -> gamma [N, D]."""
+    _, rows, columns = tile(D, ROWS, COLUMNS)
+    inside = (rows < N)[:, None] & (columns < D)[None, :]
+    base = sigmoid(load_with_bias(logits_ptr, bias_ptr, rows, columns, D, inside))
+    context = sigmoid(load_with_bias(logits_ptr, bias_ptr + D, rows + N, columns, D, inside))
+    gamma = decay(base, context)
+    tl.store(gamma_ptr + places(rows, columns, D), gamma.to(gamma_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def gate_backward_kernel(
+    grad_ptr, logits_ptr, bias_ptr, dlogits_ptr, dbias_ptr, N, T, D, grad_stride_b, grad_stride_t, grad_stride_d,
+    PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """grad [B, T, D], logits [2, N, D], bias [2, D] -> dlogits [2, N, PARTS D], dbias [2, tiles, D]."""
+    down, rows, columns = tile(D, ROWS, COLUMNS)
+    inside = (rows < N)[:, None] & (columns < D)[None, :]
+    grad_row = (rows // T).to(tl.int64) * grad_stride_b + (rows % T).to(tl.int64) * grad_stride_t
+    grad_column = columns.to(tl.int64) * grad_stride_d
+    grad = tl.load(grad_ptr + grad_row[:, None] + grad_column[None, :], mask=inside, other=0.0)
+    base = sigmoid(load_with_bias(logits_ptr, bias_ptr, rows, columns, D, inside))
+    context = sigmoid(load_with_bias(logits_ptr, bias_ptr + D, rows + N, columns, D, inside))
+    dbase, dcontext = logit_gradients(grad.to(base.dtype), base, context)
+    store_parts(dlogits_ptr + places(rows, columns, PARTS * D), dbase, D, PARTS, inside)
+    store_parts(dlogits_ptr + places(rows + N, columns, PARTS * D), dcontext, D, PARTS, inside)
+    row_of_sums = down.to(tl.int64)
+    tl.store(dbias_ptr + row_of_sums * D + columns, tl.sum(dbase, axis=0), mask=columns < D)
+    tl.store(dbias_ptr + (row_of_sums + tl.cdiv(N, ROWS)) * D + columns, tl.sum(dcontext, axis=0), mask=columns < D)
+
+
+def compile_specs() -> list[CompileSpec]:
+    """At the widths of a model: multiples of 16 and long enough sums for two parts."""
+    wide = ("hidden_ptr", "dactivation_ptr", "logits_ptr", "dbias_ptr")
+    specs = []
+    for storage, dtype in STORAGES.items():
+        parts = parts_needed(dtype, TWO_SUFFICE_FROM)
+
+        def spec(kernel, shape, storage=storage, **constants):
+            rows, columns = shape
+            known = compile_spec(kernel, storage, wide, ROWS=rows, COLUMNS=columns, **constants)
+            return aligned(known, "D", "E", "grad_stride_b", "grad_stride_t")
+
+        specs.append(spec(gate_forward_kernel, GATE_TILE))
+        specs.append(spec(gate_backward_kernel, GATE_BACKWARD_TILE, PARTS=parts))
+        for form in ("tanh", "erf"):
+            specs.append(spec(gelu_forward_kernel, GELU_TILE, FORM=form, PARTS=parts))
+            specs.append(spec(gelu_backward_kernel, GELU_TILE, FORM=form, PARTS=parts))
+    return specs

@@ -1,0 +1,87 @@
+"""The rows of a scan's chunk: where they lie, that all are read before one is used, and what a row does to the state."""
+
+import triton.language as tl
+
+from ._device import clip, decay, sigmoid
+from ._launch import COMPILED, device_function
+
+LOWEST_LOG = tl.constexpr(-50.0)
+FLOOR = tl.constexpr(1.9287498479639178e-22)  # e^-50
+
+
+@device_function
+def factor_of(a, KIND: tl.constexpr):
+    """What one step multiplies by; a product's is NaN below zero, so that a sign error cannot pass for decay."""
+    if KIND == "product_floor":
+        # Not tl.maximum: it would round the constant to float32 also where gamma is float64.
+        return tl.where(a >= 0, tl.where(a > FLOOR, a, FLOOR), float("nan"))
+    elif KIND == "product_exact":
+        return tl.where(a >= 0, a, float("nan"))
+    else:
+        return a
+
+
+@device_function
+def reads_before(left, VECTOR: tl.constexpr):
+    """`left`, once all reads so far are on their way.
+
+    Left to itself, the assembler moves the use of a row right behind its read, to save registers, and then waits
+    for almost every row by itself, which makes some kernels three times slower. It moves nothing across this
+    instruction, which does nothing else (it marks a place for profilers). And since nobody knows that `left` is what
+    it was, masks are made of it again where they are needed, and not kept.
+    """
+    if COMPILED:
+        left = tl.inline_asm_elementwise("pmevent 0; mov.b32 $0, $1;", "=r,r", [left], tl.int32, is_pure=False, pack=1)
+        left = tl.max_constancy(left, [VECTOR])
+    return left
+
+
+@device_function
+def as_read(rows):
+    """The same rows, of which the compiler no longer knows that it has widened them before.
+
+    It would keep the widened numbers of a chunk, and a register holds two of those that were read.
+    """
+    same = ()
+    for j in tl.static_range(len(rows)):
+        x = rows[j]
+        if COMPILED and x.dtype.primitive_bitwidth == 16 and x.shape[0] > 32:
+            x = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [x], dtype=x.dtype, is_pure=False, pack=2)
+        same = same + (x,)
+    return same
+
+
+@device_function
+def row_of(raw_a, raw_b, j, KIND: tl.constexpr, ARITHMETIC: tl.constexpr):
+    """(factor, inflow) of one step; what a kind does not use is anything."""
+    a = raw_a[j].to(ARITHMETIC)
+    if KIND == "log_sum":
+        return a, clip(a, LOWEST_LOG, 0.0)
+    return factor_of(a, KIND), raw_b[j].to(ARITHMETIC)
+
+
+@device_function
+def sigmoids(raw_logits, bias_ptr, d, D):
+    """Of rows of logits, whose biases are one for each channel."""
+    bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(raw_logits[0].dtype)
+    found = ()
+    for j in tl.static_range(len(raw_logits)):
+        found = found + (sigmoid(raw_logits[j] + bias),)
+    return found
+
+
+@device_function
+def decays(bases, contexts, left):
+    """Rows of decays; beyond the end the one that changes nothing."""
+    found = ()
+    for j in tl.static_range(len(bases)):
+        found = found + (tl.where(j < left, decay(bases[j], contexts[j]), 1.0),)
+    return found
+
+
+@device_function
+def channels(ptr, row, t, d, stride_b, stride_t, stride_d, VECTOR: tl.constexpr):
+    """The places of channels `d` at step `t` of a batch row."""
+    if VECTOR == 1:
+        d = d * stride_d
+    return ptr + (row * stride_b + t * stride_t) * VECTOR + d
