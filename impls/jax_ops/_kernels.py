@@ -73,7 +73,7 @@ class _Program:
         lanes = jnp.int32(rows * tiles)
         self.turn, lane = jax.lax.div(pl.program_id(0), lanes), jax.lax.rem(pl.program_id(0), lanes)
         self.row, place = jax.lax.div(lane, jnp.int32(tiles)), jax.lax.rem(lane, jnp.int32(tiles))
-        self.steps, self.chunk, self.compiled = steps, chunk, compiled
+        self.steps, self.chunk, self.tile, self.compiled = steps, chunk, tile, compiled
         self.channels = pl.ds(place * tile, tile)
         inside = place * tile + jax.lax.broadcasted_iota(jnp.int32, (tile,), 0) < channels
         self.inside = None if channels % tile == 0 else inside  # no mask where none is needed
@@ -81,7 +81,7 @@ class _Program:
     def _until_the_end(self, t: jax.Array) -> jax.Array | None:
         if self.steps % self.chunk == 0:
             return self.inside
-        there = jnp.broadcast_to(t < self.steps, (self.channels.size,))
+        there = jnp.broadcast_to(t < self.steps, (self.tile,))
         return there if self.inside is None else self.inside & there
 
     def load(self, refs: Sequence[Any], first: jax.Array) -> Rows:
