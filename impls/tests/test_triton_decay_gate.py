@@ -99,7 +99,7 @@ def test_settings_of_16_bit_products_are_left_as_they_were():
     before = [getattr(setting, name) for name in names]
     setting.allow_fp16_accumulation = True
     try:
-        with _matmul.full_precision(normal(1, 1, dtype=torch.float16)):
+        with _matmul.full_precision(torch.device(DEVICE)):
             assert not any(getattr(setting, name) for name in names)
         assert [getattr(setting, name) for name in names] == [*before[:2], True]
     finally:

@@ -8,6 +8,8 @@ over the rows of a tile, and over the tiles by torch.
 Both pathways are halves of one array: `network` 0 is the base, 1 the context.
 """
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
@@ -16,10 +18,20 @@ from ._device import decay, gelu, gelu_derivative, logit_gradients, sigmoid
 from ._launch import device_function
 from ._parts import TWO_SUFFICE_FROM, parts_needed, store_parts
 
-# Rows and columns of a tile. A row's stretch of a tile is whole cache lines, several for a warp.
-GELU_TILE = (16, 128)
-GATE_TILE = (16, 128)
-GATE_BACKWARD_TILE = (16, 128)
+
+class Tile(NamedTuple):
+    """What a program computes, and by how many warps. A row's stretch of it is whole cache lines, several for a warp."""
+
+    rows: int
+    columns: int
+    warps: int
+
+
+# The best of those tried on an H200 (notes/decay_gate.md).
+GELU_TILE = Tile(8, 256, 4)
+GELU_BACKWARD_TILE = Tile(8, 128, 2)
+GATE_TILE = Tile(8, 128, 4)
+GATE_BACKWARD_TILE = Tile(8, 128, 2)
 
 
 @device_function
@@ -116,14 +128,15 @@ def compile_specs() -> list[CompileSpec]:
     for storage, dtype in STORAGES.items():
         parts = parts_needed(dtype, TWO_SUFFICE_FROM)
 
-        def spec(kernel, shape, storage=storage, **constants):
-            rows, columns = shape
-            known = compile_spec(kernel, storage, wide, ROWS=rows, COLUMNS=columns, **constants)
+        def spec(kernel, tile, storage=storage, **constants):
+            known = compile_spec(
+                kernel, storage, wide, num_warps=tile.warps, ROWS=tile.rows, COLUMNS=tile.columns, **constants
+            )
             return aligned(known, "D", "E", "grad_stride_b", "grad_stride_t")
 
         specs.append(spec(gate_forward_kernel, GATE_TILE))
         specs.append(spec(gate_backward_kernel, GATE_BACKWARD_TILE, PARTS=parts))
         for form in ("tanh", "erf"):
             specs.append(spec(gelu_forward_kernel, GELU_TILE, FORM=form, PARTS=parts))
-            specs.append(spec(gelu_backward_kernel, GELU_TILE, FORM=form, PARTS=parts))
+            specs.append(spec(gelu_backward_kernel, GELU_BACKWARD_TILE, FORM=form, PARTS=parts))
     return specs

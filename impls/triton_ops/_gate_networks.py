@@ -13,14 +13,16 @@ import triton
 from ._gate_kernels import (
     GATE_BACKWARD_TILE,
     GATE_TILE,
+    GELU_BACKWARD_TILE,
     GELU_TILE,
+    Tile,
     gate_backward_kernel,
     gate_forward_kernel,
     gelu_backward_kernel,
     gelu_forward_kernel,
 )
 from ._launch import INTERPRETED, arithmetic_dtype, launch
-from ._matmul import parts_product, parts_total, product, rounded_parts_product
+from ._matmul import full_precision, parts_product, parts_total, product, rounded_parts_product
 from ._parts import operand_dtype, parts_needed
 
 SHAPES = {
@@ -51,14 +53,15 @@ def logits_of(nets: Networks, form: str) -> Pair:
     """(what enters the gelus [2, N, E], what enters the sigmoids [2, N, D]), both without their biases."""
     storage, (N, D), E = nets.b1.dtype, nets.inputs[0].shape, nets.b1.shape[1]
     hidden = nets.b1.new_empty(2, N, E, dtype=arithmetic_dtype(storage))
-    for x, w1, out in zip(nets.inputs, nets.w1, hidden, strict=True):
-        product(x, w1.T, out)
     parts = parts_needed(storage, E)
     activation = hidden.new_empty(2, N, parts * E, dtype=operand_dtype(storage))
-    _over_tiles(gelu_forward_kernel, GELU_TILE, N, E, 2, hidden, nets.b1, activation, N, E, FORM=form, PARTS=parts)
     logits = hidden.new_empty(2, N, D)
-    for a, w2, out in zip(activation, nets.w2, logits, strict=True):
-        parts_product(a, w2.T, out)
+    with full_precision(hidden.device):
+        for x, w1, out in zip(nets.inputs, nets.w1, hidden, strict=True):
+            product(x, w1.T, out)
+        _over_tiles(gelu_forward_kernel, GELU_TILE, N, E, 2, hidden, nets.b1, activation, N, E, FORM=form, PARTS=parts)
+        for a, w2, out in zip(activation, nets.w2, logits, strict=True):
+            parts_product(a, w2.T, out)
     return hidden, logits
 
 
@@ -94,37 +97,37 @@ def networks_adjoint(
     storage, (N, D), E, parts = nets.b1.dtype, nets.inputs[0].shape, nets.b1.shape[1], parts_backward(nets)
     wide = dlogits.dtype
     dactivation = torch.empty_like(hidden)
-    for g, w2, out in zip(dlogits, nets.w2, dactivation, strict=True):
-        parts_product(g, w2, out)
     activation, dhidden = (hidden.new_empty(2, N, parts * E, dtype=wide) for _ in range(2))
-    db1 = hidden.new_empty(2, _tiles(GELU_TILE, N, E), E)
-    _over_tiles(
-        gelu_backward_kernel, GELU_TILE, N, E, 2,
-        hidden, nets.b1, dactivation, activation, dhidden, db1, N, E, FORM=form, PARTS=parts,
-    )  # fmt: skip
-    dx = [rounded_parts_product(g, w1) for g, w1 in zip(dhidden, nets.w1, strict=True)]
-    dw1 = [parts_total(g, x.to(wide), E, D) for g, x in zip(dhidden, nets.inputs, strict=True)]
-    dw2 = [parts_total(g, a, D, E) for g, a in zip(dlogits, activation, strict=True)]
+    db1 = hidden.new_empty(2, _tiles(GELU_BACKWARD_TILE, N, E), E)
+    with full_precision(hidden.device):
+        for g, w2, out in zip(dlogits, nets.w2, dactivation, strict=True):
+            parts_product(g, w2, out)
+        _over_tiles(
+            gelu_backward_kernel, GELU_BACKWARD_TILE, N, E, 2,
+            hidden, nets.b1, dactivation, activation, dhidden, db1, N, E, FORM=form, PARTS=parts,
+        )  # fmt: skip
+        dx = [rounded_parts_product(g, w1) for g, w1 in zip(dhidden, nets.w1, strict=True)]
+        dw1 = [parts_total(g, x.to(wide), E, D) for g, x in zip(dhidden, nets.inputs, strict=True)]
+        dw2 = [parts_total(g, a, D, E) for g, a in zip(dlogits, activation, strict=True)]
     each = zip(dw1, db1.sum(1), dw2, db2.sum(1), strict=True)
     return [gradient.to(storage) for gradient in (*dx, *(one for network in each for one in network))]
 
 
-def _tile(shape: tuple[int, int], width: int) -> tuple[int, int]:
-    """Rows and columns of a tile, no wider than it must be."""
-    rows, columns = (64, 256) if INTERPRETED else shape  # the interpreter pays per operation, not per element
-    narrow = min(columns, triton.next_power_of_2(width))
-    return rows * columns // narrow, narrow
+def _tile(tile: Tile, width: int) -> Tile:
+    """The tile, no wider than it must be."""
+    if INTERPRETED:  # the interpreter pays per operation, not per element
+        tile = Tile(64, 256, tile.warps)
+    columns = min(tile.columns, triton.next_power_of_2(width))
+    return Tile(tile.rows * tile.columns // columns, columns, tile.warps)
 
 
-def _tiles(shape: tuple[int, int], N: int, width: int) -> int:
-    return triton.cdiv(N, _tile(shape, width)[0])
+def _tiles(tile: Tile, N: int, width: int) -> int:
+    return triton.cdiv(N, _tile(tile, width).rows)
 
 
-def _over_tiles(
-    kernel, shape: tuple[int, int], N: int, width: int, networks: int, *arguments: Any, **options: Any
-) -> None:
+def _over_tiles(kernel, tile: Tile, N: int, width: int, networks: int, *arguments: Any, **options: Any) -> None:
     """Launch `kernel` on every tile of a matrix [N, width], for each of `networks`."""
-    rows, columns = _tile(shape, width)
+    rows, columns, warps = _tile(tile, width)
     if N:
         grid = (triton.cdiv(N, rows) * triton.cdiv(width, columns), networks)
-        launch(kernel, grid, arguments[0].device, *arguments, **options, ROWS=rows, COLUMNS=columns)
+        launch(kernel, grid, arguments[0].device, *arguments, **options, ROWS=rows, COLUMNS=columns, num_warps=warps)

@@ -5,30 +5,40 @@ An operand that is computed may come as parts side by side (_parts.py): [N, P K]
 
 import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import torch
 
 NARROW = (torch.bfloat16, torch.float16)
 
 
+_entered = ContextVar("full_precision", default=False)
+
+
 @contextlib.contextmanager
-def full_precision(operand: torch.Tensor) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """Inside this context float32 matrices are multiplied in float32, and 16-bit ones, whose products float32 holds exactly,
-    are summed in float32."""
-    settings = _wide_sums() if operand.dtype in NARROW else _ieee_products()
-    with torch.autocast(device_type=operand.device.type, enabled=False), settings:
+    are summed in float32. Entering it takes torch about as long as a small product: who forms several enters it once."""
+    if _entered.get():
         yield
+        return
+    token = _entered.set(True)
+    try:
+        with torch.autocast(device_type=device.type, enabled=False), _ieee_products(), _wide_sums():
+            yield
+    finally:
+        _entered.reset(token)
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """x [N, K], weight [M, K], bias [M] -> [N, M]."""
-    with full_precision(x):
+    with full_precision(x.device):
         return torch.nn.functional.linear(x, weight, bias)
 
 
 def product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """left [N, K], right [K, M] of one dtype -> [N, M], float32 for 16-bit operands."""
-    with full_precision(left):
+    with full_precision(left.device):
         if left.dtype not in NARROW:
             return torch.mm(left, right, out=out)
         if left.is_cuda:
@@ -44,7 +54,7 @@ def parts_product(parts: torch.Tensor, right: torch.Tensor, out: torch.Tensor | 
 def rounded_parts_product(parts: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """The same in the dtype of `right`, rounded once."""
     if parts.dtype == right.dtype and parts.is_cuda:
-        with full_precision(parts):
+        with full_precision(parts.device):
             return torch.mm(parts, _repeated(parts, right))
     return parts_product(parts, right).to(right.dtype)
 

@@ -22,7 +22,7 @@ import triton.language as tl
 
 from ._compile import CompileSpec, compile_spec
 from ._launch import COMPILED, INTERPRETED, arithmetic_dtype, device_function, launch
-from ._matmul import product
+from ._matmul import full_precision, product
 
 OF_TWO = 128  # what two parts leave out, in u
 TWO_SUFFICE_FROM = 2 * OF_TWO  # terms of a sum that shares with nothing
@@ -123,7 +123,8 @@ def multiply(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     dtype, parts = part_format(left.shape[1])
     lefts, rights = (parts_of(x, 1 if x.dtype == dtype else parts, dtype) for x in (left, right))
     pairs = [(x, y) for i, x in enumerate(lefts) for y in rights[: parts - i]]
-    found = product(*pairs[0])
-    for x, y in pairs[1:]:
-        found += product(x, y)
+    with full_precision(left.device):
+        found = product(*pairs[0])
+        for x, y in pairs[1:]:
+            found += product(x, y)
     return found
