@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .._compile import CompileSpec, compile_spec
+from .._compile import CompileSpec, aligned, compile_spec
 from .._device import sigmoid
 from .._launch import INTERPRETED, launch
 from .._parts import parts_of, split
@@ -152,12 +152,11 @@ def compile_specs() -> list[CompileSpec]:
     for storage, parts, weight_parts, rows in variants:
         for adjoint in (False, True):
             options = tiles(rows, 4096, parts, weight_parts, 132)
-            specs.append(
-                compile_spec(
-                    advance_kernel, storage, float32, types=types, num_warps=options.pop("num_warps"), W_stride_k=1,
-                    ADJOINT=adjoint, PARTS=parts, W_PARTS=weight_parts, EVEN_D=True, BARRIER=True, **options,
-                )
+            spec = compile_spec(
+                advance_kernel, storage, float32, types=types, num_warps=options.pop("num_warps"), W_stride_k=1,
+                ADJOINT=adjoint, PARTS=parts, W_PARTS=weight_parts, EVEN_D=True, BARRIER=True, **options,
             )  # fmt: skip
+            specs.append(aligned(spec, "R", "D", "W_stride_part", "W_stride_i"))
     return specs
 
 

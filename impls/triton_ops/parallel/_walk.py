@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .._compile import CompileSpec, compile_spec
+from .._compile import CompileSpec, aligned, compile_spec
 from .._device import sigmoid
 from .._launch import INTERPRETED, launch
 from ._advance import processors_of
@@ -115,10 +115,11 @@ def compile_specs() -> list[CompileSpec]:
         split = division(1, 4096, itemsize, 132)
         warps = split.pop("num_warps")
         arithmetic = ("state_ptr", "out_ptr")
-        return compile_spec(
+        known = compile_spec(
             walk_kernel, storage, arithmetic, types={"words_ptr": "*i64"}, num_warps=warps,
             W_stride_k=1, B=1, BLOCK_K=4096, ADJOINT=adjoint, **split,
         )  # fmt: skip
+        return aligned(known, "D", "W_stride_i")
 
     return [spec(storage, size, adjoint) for storage, size in (("fp32", 4), ("bf16", 2)) for adjoint in (False, True)]
 
