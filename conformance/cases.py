@@ -33,6 +33,7 @@ MOST_ELEMENTS = 2**26  # of an argument [B,T,D]: what the judge can hold in floa
 PLAIN_SHAPE = Sizes(2, 5, 3)  # of checks that need one case and no more
 QUICK_SHAPES = (Sizes(1, 1, 1), PLAIN_SHAPE, Sizes(2, 65, 2))
 EDGE_SHAPES = (Sizes(1, 1, 1), PLAIN_SHAPE, Sizes(3, 17, 2), Sizes(2, 65, 2))
+FEWEST_STEPS = (Sizes(1, 1, 1), PLAIN_SHAPE, Sizes(1, 17, 2))  # for an interpreter: it takes its time for each step
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def verify(
         )
     tests = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
     arguments = [*plugin.arguments(), "--pyargs", *(f"mmrec.conformance.{test}" for test in tests),
-                 "-q", "--no-header", "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:benchmark",
+                 "-q", "--no-header", "--assert=plain", "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:benchmark",
                  "--disable-warnings", "-r", "", f"--mmrec-profile={profile}", f"--mmrec-seed={seed}",
                  f"--mmrec-result={out}", f"--mmrec-time-limit={time_limit:g}"]  # fmt: skip
     arguments += [f"--mmrec-subject={given}" for given in subject]

@@ -11,6 +11,8 @@ from mmrec.conformance.judge import Trial
 from mmrec.conformance.ops import Sizes
 from mmrec.conformance.verdicts import FATAL, Finding, Record
 
+PHASES = (Phase.generate, Phase.target, Phase.shrink)
+
 Examine = Callable[[Case], Iterable[Finding]]
 
 
@@ -44,11 +46,7 @@ def _search(
     """The finding of the smallest failing case Hypothesis found, or None."""
     failures: list[Finding] = []
 
-    @hypothesis.seed(zlib.crc32(f"{seed}/{record.check}/{record.op}/{record.dtype}/{regime}".encode()))
-    @settings(max_examples=examples, database=None, deadline=None, print_blob=False, report_multiple_bugs=False,
-              suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.target, Phase.shrink))  # fmt: skip
-    @hypothesis.given(cases(trial.op, trial.dtype, regime, shapes))
-    def search(case: Case) -> None:
+    def tried(case: Case) -> None:
         largest = 0.0
         for finding in examine(case):
             if not failures:  # what is tried while shrinking is not counted as an example
@@ -60,6 +58,16 @@ def _search(
                 raise _Failed(finding.message)
             largest = max(largest, finding.budget)
         hypothesis.target(min(largest, 1.0), label="share of the error budget")
+
+    drawn = cases(trial.op, trial.dtype, regime, shapes)
+    how = settings(max_examples=examples, database=None, deadline=None, print_blob=False, report_multiple_bugs=False,
+                   suppress_health_check=list(HealthCheck), phases=PHASES)  # fmt: skip
+
+    @hypothesis.seed(zlib.crc32(f"{seed}/{record.check}/{record.op}/{record.dtype}/{regime}".encode()))
+    @how
+    @hypothesis.given(drawn)
+    def search(case: Case) -> None:  # short, since Hypothesis reads its source for every search
+        tried(case)
 
     try:
         search()

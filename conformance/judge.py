@@ -26,9 +26,11 @@ class Trial:
     op: Op
     dtype: str
     declares: Mapping[str, Any]
+    twice: bool = True  # every call is made twice, and its bits compared
 
     # ---- asking -------------------------------------------------------------------------
     def ask(self, case: Case, inputs: Arrays, cotangent: np.ndarray | None = None, **more: Any) -> Answer:
+        more.setdefault("twice", self.twice)
         request = Request(case.op, inputs, case.dtype, dict(case.options), case.layout, cotangent, **more)
         return self.send(request)
 

@@ -117,6 +117,12 @@ class Session:
 
         items[:] = ordered(items, distributed=hasattr(self.config, "workerinput"))
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        from mmrec.conformance.units import StayingWithSubjects
+
+        return StayingWithSubjects(config, log) if config.getoption("dist") == "loadgroup" else None
+
     # ---- subjects -----------------------------------------------------------------------
     def worker(self, given: str) -> Any:
         from mmrec.conformance.worker import Worker

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from mmrec.conformance.frameworks import framework
-from mmrec.conformance.ops import all_ops
+from mmrec.conformance.ops import op_names
 
 BUILT_IN = {
     **{name: f"mmrec.impls.{name}_ops" for name in ("torch", "triton", "jax")},
@@ -70,9 +70,9 @@ def from_dictionary(entries: Any, given: str) -> Subject:
     if not isinstance(ops, dict) or not ops:
         raise SubjectError(f'{given}: SUBJECT["ops"] must be a dictionary of at least one op, name to function')
     for name, function in ops.items():
-        if name not in all_ops():
+        if name not in op_names():
             raise SubjectError(
-                f'{given}: SUBJECT["ops"] has an unknown op {name!r}, expected some of {", ".join(all_ops())}'
+                f'{given}: SUBJECT["ops"] has an unknown op {name!r}, expected some of {", ".join(op_names())}'
             )
         if not callable(function):
             raise SubjectError(f'{given}: SUBJECT["ops"]["{name}"] is a {type(function).__name__}, expected a function')
@@ -89,7 +89,7 @@ def from_dictionary(entries: Any, given: str) -> Subject:
 
 def _check_declared(given: str, name: str, declared: Any) -> None:
     where = f'{given}: SUBJECT["declares"]["{name}"]'
-    if name not in all_ops():
+    if name not in op_names():
         raise SubjectError(f'{given}: SUBJECT["declares"] speaks of an unknown op {name!r}')
     if not isinstance(declared, dict) or not set(declared) <= {"class", "depth"}:
         raise SubjectError(f'{where} is {declared!r}, expected a dictionary with "class" and "depth"')

@@ -88,5 +88,16 @@ def print_conclusion(document: dict[str, Any], console: Console) -> None:
         )
         if missing:
             console.print(f"  not implemented: {', '.join(missing)}", style="dim")
+        if interpreted := how_far_interpreted(document, subject):
+            console.print(f"  {interpreted}", style="dim")
         for reason in left_out:
             console.print(f"  not run: {sum(r['left_out'] == reason for r in records)} checks: {reason}", style="dim")
+
+
+def how_far_interpreted(document: dict[str, Any], subject: str) -> str:
+    """What an interpreter was asked, which is less than a GPU would be; nothing to say of other subjects."""
+    if not document["subjects"][subject].get("interpreted"):
+        return ""
+    own = [record for record in document["records"] if record["subject"] == subject]
+    longest = max((int(steps) for record in own for steps in record["series"]), default=0)
+    return f"interpreted: judged on at most {longest} steps, and most calls were made only once"

@@ -6,22 +6,20 @@ that are trusted (the mutants).
 """
 
 import importlib.metadata
-import multiprocessing
 import os
-import re
 import signal
 import sys
 import traceback
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmrec.conformance.frameworks import FRAMEWORKS, framework
-from mmrec.conformance.subjects import BUILT_IN, Subject, SubjectError, load
+from mmrec.conformance.frameworks import framework
+from mmrec.conformance.start import context_for, prepare_frameworks
+from mmrec.conformance.subjects import Subject, SubjectError, load
 from mmrec.conformance.verdicts import Verdict
 
 
@@ -176,7 +174,7 @@ def _serve(pipe: Connection, given: str) -> None:
         "OMP_NUM_THREADS", "1"
     )  # many small calls side by side: threads would only wait for each other
     try:
-        _prepare_frameworks(given)
+        prepare_frameworks(given)
         subject = load(given)
         framework(subject.framework).prepare()
     except SubjectError as error:
@@ -189,33 +187,6 @@ def _serve(pipe: Connection, given: str) -> None:
         except EOFError:
             return
         pipe.send(respond(subject, request))
-
-
-def _source_of(module: str) -> Path | None:
-    """Where a module's source is. Unlike ``importlib.util.find_spec`` it imports no package that the module lies in."""
-    found, places, name = None, None, ""
-    for part in module.split("."):
-        name = f"{name}.{part}".lstrip(".")
-        found = next(filter(None, (finder.find_spec(name, places) for finder in sys.meta_path)), None)
-        if found is None:
-            return None
-        places = found.submodule_search_locations
-    return Path(found.origin) if found is not None and found.origin else None
-
-
-def _prepare_frameworks(given: str) -> None:
-    """Poison the buffers of every framework the subject's source mentions, before it can keep the originals."""
-    module = BUILT_IN.get(given, given)
-    path = Path(module)
-    if path.suffix != ".py":
-        path = _source_of(module) or path
-    source = path.read_text(errors="replace") if path.is_file() else ""
-    for name in FRAMEWORKS:
-        if re.search(rf"\b{name}\b", source):
-            try:
-                framework(name).prepare()
-            except ImportError:
-                continue  # not installed here: a subject that needs it is told so when it is loaded
 
 
 class Worker:
@@ -231,7 +202,7 @@ class Worker:
         self.profile = self._start()
 
     def _start(self) -> Profile:
-        context = multiprocessing.get_context("spawn")
+        context = context_for(self.given)
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, self.given), daemon=True)
         self.process.start()

@@ -80,7 +80,12 @@ class Op:
 
 
 @cache
+def op_names() -> tuple[str, ...]:
+    """Every op, in the order of the files; none of them is imported."""
+    return tuple(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+@cache
 def all_ops() -> dict[str, Op]:
     """Every op by name, in the order of the files."""
-    names = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
-    return {name: importlib.import_module(f"{__name__}.{name}").OP for name in names}
+    return {name: importlib.import_module(f"{__name__}.{name}").OP for name in op_names()}

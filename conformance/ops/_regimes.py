@@ -41,9 +41,20 @@ def with_zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def tiny(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Single steps below the floor e^-50 and down to subnormal, near 1 otherwise."""
+    """Single steps below the floor e^-50 and down to subnormal, near 1 otherwise.
+
+    One channel of every row begins with two decays above the floor whose product is subnormal in float32, which chance
+    alone seldom gives: a gradient that divides a product by one of its factors loses its digits there.
+    """
+    rows, steps, channels = shape
     below = np.exp(-rng.uniform(10, 95, shape))
-    return np.where(rng.random(shape) < 3.0 / max(shape[1], 6), below, 1 - 1e-3 * rng.random(shape))
+    near_one = 1 - 1e-3 * rng.random(shape)
+    decays = np.where(rng.random(shape) < 3.0 / max(steps, 6), below, near_one)
+    if steps > 1:
+        channel, places = rng.integers(channels), np.sort(rng.choice(steps, 2, replace=False))
+        decays[:, : places[1], channel] = near_one[:, : places[1], channel]
+        decays[:, places, channel] = np.exp(-rng.uniform(47, 49.5, (rows, 2)))
+    return decays
 
 
 def powers_of_two(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -70,11 +70,12 @@ def shade(budget: float) -> str:
     return f"shade{next(step for step, end in enumerate((*SHADES[:-1], math.inf)) if budget <= end)}"
 
 
-def headline(name: str, records: Records) -> dict[str, str]:
-    """The verdict on a subject in one sentence."""
+def headline(name: str, records: Records, remark: str = "") -> dict[str, str]:
+    """The verdict on a subject in one sentence, and what else is to be known of it."""
     all_judged, wrong, worst = judged(records), failed(records), worst_of(records)
     left = gaps([r for r in records if r not in all_judged])
     left = f" Of the other checks, {left}." if left else ""
+    left += f" {remark[0].upper()}{remark[1:]}." if remark else ""
     if worst is None:
         return {"name": name, "state": "not-run", "mark": "–", "verdict": "was not judged", "more": "." + left}
     examples = counted(sum(r["examples"] for r in all_judged), "example")

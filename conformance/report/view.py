@@ -7,7 +7,7 @@ from typing import Any
 from mmrec.conformance.report.cells import SHADES, cell_of, headline
 from mmrec.conformance.report.sections import UNKNOWN, chapters_of, failures_of, unjudged_of
 from mmrec.conformance.report.wording import anchor, chapter_name, enumerated, flatten, inline, markdown, plain_value
-from mmrec.conformance.summary import rows_of
+from mmrec.conformance.summary import how_far_interpreted, rows_of
 from mmrec.numerics.formats import FORMATS
 
 OUTCOMES = {"reproduced": "✓ reproduced", "refuted": "✕ refuted", "qualified": "± qualified"}
@@ -20,7 +20,8 @@ def page_of(document: dict[str, Any]) -> dict[str, Any]:
         "title": f"Conformance of {enumerated(subjects) or 'nothing'}",
         "run": document,
         "subjects": subjects,
-        "headlines": [headline(s, [r for r in document["records"] if r["subject"] == s]) for s in subjects],
+        "headlines": [headline(s, [r for r in document["records"] if r["subject"] == s], how_far_interpreted(document, s))
+                      for s in subjects],
         "failures": failures_of(document),
         "legend": legend(waived=bool(waived)),
         "matrix": matrix_of(document),

@@ -138,6 +138,16 @@ def test_long_memories_are_long_and_saturated_gates_saturate():
     assert np.all(np.ptp(gamma["constant"], axis=1) == 0)
 
 
+@pytest.mark.parametrize("sizes", [(1, 2, 1), (2, 5, 3), (3, 129, 2)], ids=str)
+def test_in_every_row_two_tiny_decays_make_a_subnormal_product(sizes):
+    """Each above the floor, so that its gradient is judged; under every seed."""
+    for seed in range(50):
+        gamma = replace(plain("decay_product", regime="tiny", sizes=sizes), seed=seed).inputs()["gamma"]
+        product = np.cumprod(gamma, axis=1)
+        lost = (product[:, 1:] > 0) & (product[:, 1:] < 2.0**-126) & (product[:, :-1] >= 2.0**-126)
+        assert np.all(np.any(lost & (gamma[:, 1:] > np.exp(-50)), axis=(1, 2)))
+
+
 def test_shapes_stand_around_the_block_edges_and_start_small():
     lengths = {sizes.T for sizes in SHAPES}
     assert {1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257} <= lengths

@@ -55,10 +55,10 @@ def asked(function, what=8, **more):
 
 
 # ---- in another process -------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory):
+@pytest.fixture(scope="module", params=["", "# mentions torch"], ids=["anew", "forked"])
+def worker(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("subject") / "misbehaving.py"
-    path.write_text(SUBJECT)
+    path.write_text(SUBJECT + request.param)
     worker = Worker(str(path), time_limit=60.0)
     yield worker
     worker.close()

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from math import isnan
 from numbers import Real
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 STORAGE_DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -75,10 +77,11 @@ def _check_shape(name: str, shape: tuple[int, ...], axes: str, lengths: dict[str
 
 
 def _check_values(name: str, array: jax.Array, domain: tuple[float, float] | None) -> None:
-    # "Not inside" rather than "outside", so that NaN is refused as well.
-    refused = jnp.isnan(array) if domain is None else ~((array >= domain[0]) & (array <= domain[1]))
+    if array.size == 0:
+        return
+    exists, index, value = _first_refused(array, domain)
     try:
-        any_refused = bool(refused.any())
+        any_refused = bool(exists)
     except jax.errors.ConcretizationTypeError:
         raise ValueError(
             f"{name}: checked mode needs concrete values, but this call is being traced (by jit or vmap); "
@@ -86,9 +89,19 @@ def _check_values(name: str, array: jax.Array, domain: tuple[float, float] | Non
         ) from None
     if not any_refused:
         return
-    position = tuple(int(index) for index in jnp.unravel_index(jnp.argmax(refused), refused.shape))
+    position = tuple(int(i) for i in np.unravel_index(int(index), array.shape))
     reason = "is not a number" if domain is None else f"is outside [{domain[0]:g}, {domain[1]:g}]"
-    raise ValueError(f"{name}[{', '.join(map(str, position))}] = {float(array[position]):g} {reason}")
+    raise ValueError(f"{name}[{', '.join(map(str, position))}] = {float(value):g} {reason}")
+
+
+@partial(jax.jit, static_argnums=1)
+def _first_refused(array: jax.Array, domain: tuple[float, float] | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return whether any value is outside, and the place of the first that is, counted in the flat array, with it."""
+    flat = array.ravel()
+    # "Not inside" rather than "outside", so that NaN is refused as well.
+    refused = jnp.isnan(flat) if domain is None else ~((flat >= domain[0]) & (flat <= domain[1]))
+    index = jnp.argmax(refused)
+    return refused.any(), index, flat[index]
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ def linear(x: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
     return product + along_channels(bias, product)
 
 
-def clamp(x: jax.Array, lowest: float, highest: float) -> jax.Array:
+def clamp(x: jax.Array, lowest: float | jax.Array, highest: float | jax.Array) -> jax.Array:
     """Return x kept inside [lowest, highest]; its gradient is 1 inside and at the ends, 0 outside; NaN stays NaN.
 
     `jnp.clip` has the gradient 1/2 at the ends.

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _walk
+from ._precision import widen
 from ._step import Coefficients, chunk_of
 
 Arrays = tuple[jax.Array, ...]
@@ -120,8 +121,8 @@ def scan(coefficients: Coefficients, inputs: Arrays, initial: jax.Array) -> jax.
     """Return h_t = f_t h_{t-1} + c_t with h_{-1} = initial and (f_t, c_t) = coefficients(*inputs at t).
 
     Args     coefficients  a function of a module, not a lambda of a call: what is compiled is found again by it
-             inputs        [B, T, D] each, of one dtype; `coefficients` gets them in the dtype of `initial`
-             initial       [B, D] in the arithmetic dtype
-    Returns  [B, T, D] in the dtype of the inputs
+             inputs        [B, T, D] each; `coefficients` gets them in the arithmetic dtype
+             initial       [B, D]
+    Returns  [B, T, D], of the one dtype of all arguments
     """
-    return _scan(coefficients, inputs, initial) if inputs[0].shape[1] else inputs[0]
+    return _scan(coefficients, inputs, *widen(initial)) if inputs[0].shape[1] else inputs[0]

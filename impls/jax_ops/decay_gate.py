@@ -23,10 +23,11 @@ def _pathway(x: jax.Array, w1: jax.Array, b1: jax.Array, w2: jax.Array, b2: jax.
 
 
 @partial(jax.jit, static_argnames="gelu")
-def _gate(z: jax.Array, k: jax.Array, *weights: jax.Array, gelu: str) -> jax.Array:
+def _gate(*arguments: jax.Array, gelu: str) -> jax.Array:
+    z, k, *weights = widen(*arguments)
     base = _pathway(z, *weights[:4], gelu=gelu)  # GAMMA-1, GAMMA-2
     context = _pathway(k, *weights[4:], gelu=gelu)  # GAMMA-3, GAMMA-4
-    return clamp(base * context, LOWEST, HIGHEST)  # GAMMA-5, GAMMA-6
+    return clamp(base * context, LOWEST, HIGHEST).astype(arguments[0].dtype)  # GAMMA-5, GAMMA-6
 
 
 def decay_gate(
@@ -73,4 +74,4 @@ def decay_gate(
     }
     check_arrays(arguments)
     check_choice("gelu", gelu, GELUS)
-    return _gate(*widen(*(array for array, _ in arguments.values())), gelu=gelu).astype(z.dtype)
+    return _gate(*(array for array, _ in arguments.values()), gelu=gelu)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ._checks import check_arrays
-from ._precision import clamp, widen
+from ._precision import clamp
 from ._scan import scan
 
 FLOOR = math.exp(-50.0)
@@ -34,4 +34,4 @@ def decay_product(gamma: jax.Array, initial: jax.Array) -> jax.Array:
     Raises   TypeError, ValueError when an argument has the wrong dtype or shape; in checked mode, value
     """
     check_arrays({"gamma": (gamma, "BTD"), "initial": (initial, "BD")}, domains={"gamma": (0.0, 1.0)})
-    return scan(_coefficients, (gamma,), *widen(initial))
+    return scan(_coefficients, (gamma,), initial)

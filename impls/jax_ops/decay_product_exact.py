@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from ._checks import check_arrays
-from ._precision import widen
 from ._scan import scan
 
 
@@ -31,4 +30,4 @@ def decay_product_exact(gamma: jax.Array, initial: jax.Array) -> jax.Array:
     Raises   TypeError, ValueError when an argument has the wrong dtype or shape; in checked mode, value
     """
     check_arrays({"gamma": (gamma, "BTD"), "initial": (initial, "BD")}, domains={"gamma": (0.0, 1.0)})
-    return scan(_coefficients, (gamma,), *widen(initial))
+    return scan(_coefficients, (gamma,), initial)

@@ -56,7 +56,14 @@ def _adjoint(residuals: Arrays, grad_states: jax.Array) -> Arrays:
 
 
 _recurrence.defvjp(_forward, _adjoint)
-_compiled_recurrence = jax.jit(_recurrence)
+
+
+@jax.jit
+def _compiled(z: jax.Array, gamma: jax.Array, W_g: jax.Array, b_g: jax.Array, h0: jax.Array) -> jax.Array:
+    """Return the op of checked arguments: what is around the recurrence is compiled with it."""
+    steps = [jnp.swapaxes(array, 0, 1) for array in widen(z, gamma)]
+    states = _recurrence(*steps, *widen(W_g, b_g, h0))
+    return jnp.swapaxes(states, 0, 1).astype(z.dtype)
 
 
 def gated_recurrence(z: jax.Array, gamma: jax.Array, W_g: jax.Array, b_g: jax.Array, h0: jax.Array) -> jax.Array:
@@ -75,6 +82,4 @@ def gated_recurrence(z: jax.Array, gamma: jax.Array, W_g: jax.Array, b_g: jax.Ar
         {"z": (z, "BTD"), "gamma": (gamma, "BTD"), "W_g": (W_g, "DD"), "b_g": (b_g, "D"), "h0": (h0, "BD")},
         domains={"gamma": (0.0, 1.0)},
     )
-    steps = [jnp.swapaxes(array, 0, 1) for array in widen(z, gamma)]
-    states = _compiled_recurrence(*steps, *widen(W_g, b_g, h0))
-    return jnp.swapaxes(states, 0, 1).astype(z.dtype)
+    return _compiled(z, gamma, W_g, b_g, h0)

@@ -9,7 +9,6 @@ Precision   float32 for the narrow dtypes and float32, float64 for float64
 import jax
 
 from ._checks import check_arrays
-from ._precision import widen
 from ._scan import scan
 
 
@@ -28,4 +27,4 @@ def linear_recurrence(a: jax.Array, b: jax.Array, h0: jax.Array) -> jax.Array:
     Raises   TypeError, ValueError when an argument has the wrong dtype or shape; in checked mode, value
     """
     check_arrays({"a": (a, "BTD"), "b": (b, "BTD"), "h0": (h0, "BD")}, domains={"a": (-1.0, 1.0)})
-    return scan(_coefficients, (a, b), *widen(h0))
+    return scan(_coefficients, (a, b), h0)

@@ -11,7 +11,7 @@ import math
 import jax
 
 from ._checks import check_arrays
-from ._precision import clamp, widen
+from ._precision import clamp
 from ._scan import scan
 
 
@@ -31,4 +31,4 @@ def log_decay_product(log_gamma: jax.Array, initial: jax.Array) -> jax.Array:
     Raises   TypeError, ValueError when an argument has the wrong dtype or shape; in checked mode, value
     """
     check_arrays({"log_gamma": (log_gamma, "BTD"), "initial": (initial, "BD")}, domains={"log_gamma": (-math.inf, 0.0)})
-    return scan(_coefficients, (log_gamma,), *widen(initial))
+    return scan(_coefficients, (log_gamma,), initial)

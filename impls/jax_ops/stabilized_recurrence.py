@@ -20,15 +20,14 @@ NORMS = ("rms", "layer", "none")
 Arrays = tuple[jax.Array, ...]
 
 # Inside this section time is the first axis: z, gate_z, gamma and the states are [T, B, D].
-# `options` is (norm, eps, clip), fixed when the function is compiled.
-Options = tuple[str, float, float]
+# eps and clip are arrays [], so that what is compiled holds for any; only the norm is fixed then.
 
 
 def _mix(g: jax.Array, h: jax.Array, z: jax.Array, gamma: jax.Array) -> jax.Array:
     return (1 - g) * h + g * z + gamma * h  # REC-12, REC-13
 
 
-def _standardize(u: jax.Array, norm: str, eps: float) -> Arrays:
+def _standardize(u: jax.Array, norm: str, eps: jax.Array) -> Arrays:
     """Return u over its size, and one over its size, for the norms "rms" and "layer" (which centres u first)."""
     if norm == "layer":
         u = u - u.mean(-1, keepdims=True)  # two passes: E[u^2] - E[u]^2 would cancel
@@ -36,7 +35,7 @@ def _standardize(u: jax.Array, norm: str, eps: float) -> Arrays:
     return u * scale, scale
 
 
-def _normalize(u: jax.Array, weight: jax.Array, bias: jax.Array, norm: str, eps: float) -> jax.Array:
+def _normalize(u: jax.Array, weight: jax.Array, bias: jax.Array, norm: str, eps: jax.Array) -> jax.Array:
     if norm == "none":
         return u
     normalized = _standardize(u, norm, eps)[0] * along_channels(weight, u)
@@ -44,7 +43,9 @@ def _normalize(u: jax.Array, weight: jax.Array, bias: jax.Array, norm: str, eps:
 
 
 def _run(
-    options: Options,
+    norm: str,
+    eps: jax.Array,
+    clip: jax.Array,
     z: jax.Array,
     gate_z: jax.Array,
     gamma: jax.Array,
@@ -55,7 +56,6 @@ def _run(
     h0: jax.Array,
 ) -> Arrays:
     """Return the state, the gate, and where the clip does not bind, of every step."""
-    norm, eps, clip = options
 
     def step(h: jax.Array, inputs: Arrays) -> tuple[jax.Array, Arrays]:
         z_t, gate_z_t, gamma_t = inputs
@@ -68,18 +68,17 @@ def _run(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _recurrence(options: Options, *arguments: jax.Array) -> jax.Array:
-    return _run(options, *arguments)[0]
+def _recurrence(norm: str, *arguments: jax.Array) -> jax.Array:
+    return _run(norm, *arguments)[0]
 
 
-def _forward(options: Options, *arguments: jax.Array) -> tuple[jax.Array, tuple[Arrays, Arrays]]:
-    results = _run(options, *arguments)
+def _forward(norm: str, *arguments: jax.Array) -> tuple[jax.Array, tuple[Arrays, Arrays]]:
+    results = _run(norm, *arguments)
     return results[0], (arguments, results)
 
 
-def _adjoint(options: Options, residuals: tuple[Arrays, Arrays], grad_states: jax.Array) -> Arrays:
-    norm, eps, _ = options
-    (z, _, gamma, W_h, _, norm_weight, norm_bias, h0), (states, g, unclipped) = residuals
+def _adjoint(norm: str, residuals: tuple[Arrays, Arrays], grad_states: jax.Array) -> tuple[jax.Array | None, ...]:
+    (eps, _, z, _, gamma, W_h, _, norm_weight, norm_bias, h0), (states, g, unclipped) = residuals
     previous = previous_states(h0, states)
     u = _mix(g, previous, z, gamma)
     standard, scale = (u, jnp.ones_like(u)) if norm == "none" else _standardize(u, norm, eps)
@@ -104,6 +103,8 @@ def _adjoint(options: Options, residuals: tuple[Arrays, Arrays], grad_states: ja
     grad_h0, (grad_values, grad_u) = jax.lax.scan(step, jnp.zeros_like(h0), inputs, reverse=True)
     grad_logits = slopes * grad_u
     return (
+        None,  # eps and clip are not differentiated
+        None,
         g * grad_u,
         grad_logits,
         previous * grad_u,
@@ -115,7 +116,15 @@ def _adjoint(options: Options, residuals: tuple[Arrays, Arrays], grad_states: ja
 
 
 _recurrence.defvjp(_forward, _adjoint)
-_compiled_recurrence = jax.jit(_recurrence, static_argnums=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _compiled(norm: str, eps: float, clip: float, *arguments: jax.Array) -> jax.Array:
+    """Return the op of checked arguments: what is around the recurrence is compiled with it."""
+    z, gate_z, gamma, *parameters = widen(*arguments)
+    limits = (jnp.asarray(limit, z.dtype) for limit in (eps, clip))
+    states = _recurrence(norm, *limits, *(jnp.swapaxes(array, 0, 1) for array in (z, gate_z, gamma)), *parameters)
+    return jnp.swapaxes(states, 0, 1).astype(arguments[0].dtype)
 
 
 def stabilized_recurrence(
@@ -165,7 +174,4 @@ def stabilized_recurrence(
     check_choice("norm", norm, NORMS)
     check_number("eps", eps, zero_allowed=True)
     check_number("clip", clip, zero_allowed=False)
-    steps = [jnp.swapaxes(array, 0, 1) for array in widen(z, gate_z, gamma)]
-    parameters = widen(W_h, b_h, norm_weight, norm_bias, h0)
-    states = _compiled_recurrence((norm, float(eps), float(clip)), *steps, *parameters)
-    return jnp.swapaxes(states, 0, 1).astype(z.dtype)
+    return _compiled(norm, float(eps), float(clip), z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0)

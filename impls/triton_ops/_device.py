@@ -8,7 +8,7 @@ Precision   each works in the dtype it is given and is accurate to a few ulp in 
 
 import triton.language as tl
 
-from ._launch import device_function
+from ._launch import device_function, library_function
 
 SQRT_HALF = tl.constexpr(0.7071067811865476)
 SQRT_2_OVER_PI = tl.constexpr(0.7978845608028654)
@@ -16,6 +16,10 @@ INVERSE_SQRT_2_PI = tl.constexpr(0.3989422804014327)
 GELU_CUBIC = tl.constexpr(0.044715)
 LOWEST_DECAY = tl.constexpr(1e-6)
 HIGHEST_DECAY = tl.constexpr(1.0 - 1e-6)
+
+reduce_sum = library_function(tl.sum)
+reduce_max = library_function(tl.max)
+cdiv = library_function(tl.cdiv)
 
 
 @device_function

@@ -16,6 +16,7 @@ Memory      Every word of the exchange says by itself whether it is there: it st
 
 import triton.language as tl
 
+from ._device import reduce_max
 from ._launch import device_function
 
 UNWRITTEN = tl.constexpr(-1)  # all bits set
@@ -58,7 +59,7 @@ def some_missing(words):
     missing = words[0] == UNWRITTEN
     for i in tl.static_range(1, len(words)):
         missing |= words[i] == UNWRITTEN
-    return tl.max(missing.to(tl.int32), axis=0) > 0
+    return reduce_max(missing.to(tl.int32), axis=0) > 0
 
 
 @device_function

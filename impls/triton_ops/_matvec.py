@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from ._compile import STORAGES, CompileSpec, compile_spec
+from ._device import reduce_sum
 from ._launch import INTERPRETED, launch
 
 # ---- device code -------------------------------------------------------------------
@@ -25,14 +26,14 @@ def matvec_kernel(
     row = tl.program_id(0).to(tl.int64)
     i = tl.program_id(1).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)  # [BLOCK_I]
     dtype = x_ptr.dtype.element_ty
-    partial = tl.zeros((BLOCK_I, BLOCK_K), dtype)
+    partial = tl.full((BLOCK_I, BLOCK_K), 0.0, dtype)
     for first in range(0, D, BLOCK_K):
         k = first + tl.arange(0, BLOCK_K).to(tl.int64)  # [BLOCK_K]
         x = tl.load(x_ptr + row * x_stride_b + k, mask=k < D, other=0.0)
         tile = W_ptr + i[:, None] * W_stride_i + k[None, :] * W_stride_k
         W = tl.load(tile, mask=(i < D)[:, None] & (k < D)[None, :], other=0.0).to(dtype)  # [BLOCK_I, BLOCK_K]
         partial += W * x[None, :]
-    total = tl.sum(partial, axis=1)
+    total = reduce_sum(partial, axis=1)
     out = out_ptr + row * out_stride_b + i
     if ADD:
         total += tl.load(out, mask=i < D, other=0.0)

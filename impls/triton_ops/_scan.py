@@ -37,9 +37,9 @@ DISTANCE = 8  # chunks that one hop of waiting covers
 
 def chunking(arrays: list[torch.Tensor], keep: bool) -> dict[str, Any]:
     """How the kernels divide their work, given what they read and whether backward will need the same chunks."""
-    storage, D = arrays[0].dtype, arrays[0].shape[-1]
-    if INTERPRETED:  # it pays per operation, not per lane: all channels at once, and few rows that are only padding
-        return {"ROWS": 8, "DISTANCE": 2, "BLOCK_D": min(1024, triton.next_power_of_2(D)), "VECTOR": 1, "num_warps": 1}
+    storage, (_, T, D) = arrays[0].dtype, arrays[0].shape
+    if INTERPRETED:
+        return _interpreted(T, D)
     vector = VECTOR[storage]
     aligned = all(x.stride(-1) == 1 and not any(length % vector for length in (D, *x.stride()[:-1])) for x in arrays)
     return _options((ROWS_WITH_GRADIENT if keep else ROWS)[storage], vector if aligned else 1)
@@ -47,9 +47,15 @@ def chunking(arrays: list[torch.Tensor], keep: bool) -> dict[str, Any]:
 
 def gated_chunking(b: torch.Tensor, keep: bool) -> dict[str, Any]:
     """The same where the decay gate's logits are read in place of factors: two wide numbers a channel, so one channel."""
-    return (
-        chunking([b], keep) if INTERPRETED else _options((ROWS_GATED_WITH_GRADIENT if keep else ROWS_GATED)[b.dtype], 1)
-    )
+    if INTERPRETED:
+        return _interpreted(*b.shape[1:])
+    return _options((ROWS_GATED_WITH_GRADIENT if keep else ROWS_GATED)[b.dtype], 1)
+
+
+def _interpreted(T: int, D: int) -> dict[str, Any]:
+    """An interpreter pays per operation, not per lane: all channels at once, and few rows that are only padding."""
+    rows = min(8, triton.next_power_of_2(max(T, 1)))
+    return {"ROWS": rows, "DISTANCE": 2, "BLOCK_D": min(1024, triton.next_power_of_2(D)), "VECTOR": 1, "num_warps": 1}
 
 
 def _options(rows: int, vector: int) -> dict[str, Any]:

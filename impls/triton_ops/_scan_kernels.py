@@ -15,7 +15,7 @@ strides are then given as multiples of VECTOR, from which the compiler knows tha
 import triton
 import triton.language as tl
 
-from ._device import logit_gradients
+from ._device import cdiv, logit_gradients
 from ._handover import chunk_and_lane, entering_state, publish, received, step
 from ._parts import store_parts
 from ._scan_rows import FLOOR, LOWEST_LOG, as_read, channels, decays, factor_of, reads_before, row_of, sigmoids
@@ -44,19 +44,20 @@ def forward_kernel(
     a_row = channels(a_ptr, row, first, d, a_stride_b, a_stride_t, a_stride_d, VECTOR)
     context_row = channels(context_ptr, row, first, d, a_stride_b, a_stride_t, a_stride_d, VECTOR)
     b_row = channels(b_ptr, row, first, d, b_stride_b, b_stride_t, b_stride_d, VECTOR)
+    a_step, b_step = a_stride_t * VECTOR, b_stride_t * VECTOR
 
     raw_a = ()
     raw_context = ()
     raw_b = ()
     for j in tl.static_range(ROWS):
         raw_a = raw_a + (tl.load(a_row, mask=j < left, other=0.0 if KIND == "log_sum" else 1.0),)
-        a_row += a_stride_t * VECTOR
+        a_row += a_step
         if GATED:
             raw_context = raw_context + (tl.load(context_row, mask=j < left, other=0.0),)
-            context_row += a_stride_t * VECTOR
+            context_row += a_step
         if KIND == "linear":
             raw_b = raw_b + (tl.load(b_row, mask=j < left, other=-0.0),)  # adding -0.0 changes nothing
-            b_row += b_stride_t * VECTOR
+            b_row += b_step
     if KIND != "linear":
         raw_b = raw_a
     left = reads_before(left, VECTOR)
@@ -105,7 +106,7 @@ def backward_kernel(
     # What is carried back is the inflow q_t = a_t (g_t + q_{t+1}) to the adjoint of the step before: an affine step.
     BACK: tl.constexpr = "log_sum" if KIND == "log_sum" else "linear"
     handed, lane = chunk_and_lane(lanes)  # chunks are handed over from the last to the first
-    chunk = tl.cdiv(T, ROWS) - 1 - handed
+    chunk = cdiv(T, ROWS) - 1 - handed
     row = (lane // tiles).to(tl.int64)
     d = (lane % tiles).to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
     D *= VECTOR
@@ -118,6 +119,7 @@ def backward_kernel(
     b_row = channels(b_ptr, row, first, d, b_stride_b, b_stride_t, b_stride_d, VECTOR)
     stride = (lanes // tiles).to(tl.int64) * D  # words of a chunk
     word = row * D + d
+    grad_step, a_step, b_step = grad_stride_t * VECTOR, a_stride_t * VECTOR, b_stride_t * VECTOR
 
     raw_grad = ()
     raw_a = ()
@@ -126,14 +128,14 @@ def backward_kernel(
     for j in tl.static_range(ROWS):
         raw_grad = raw_grad + (tl.load(grad_row, mask=j < left, other=-0.0),)
         raw_a = raw_a + (tl.load(a_row, mask=j < left, other=0.0 if KIND == "log_sum" else 1.0),)
-        grad_row += grad_stride_t * VECTOR
-        a_row += a_stride_t * VECTOR
+        grad_row += grad_step
+        a_row += a_step
         if GATED:
             raw_context = raw_context + (tl.load(context_row, mask=j < left, other=0.0),)
-            context_row += a_stride_t * VECTOR
+            context_row += a_step
         if AGAIN and KIND == "linear":
             raw_b = raw_b + (tl.load(b_row, mask=j < left, other=-0.0),)
-            b_row += b_stride_t * VECTOR
+            b_row += b_step
     left = reads_before(left, VECTOR)
     if GATED:
         bases = sigmoids(raw_a, bias_ptr, d, D)
@@ -175,9 +177,9 @@ def backward_kernel(
             previous = previous + (before,)
             before = step(before, factor_of(inputs[j], KIND), flows[j], KIND)
         elif KIND != "log_sum":
-            reaches = tl.where(first + j > 0, left, 0)  # before the first step there is `initial`
-            stored = tl.load(states_row, mask=j < reaches, other=0.0).to(ARITHMETIC)
-            previous = previous + (tl.where(first + j > 0, stored, before),)
+            after_one = first + j > 0  # before the first step there is `initial`
+            stored = tl.load(states_row, mask=j < tl.where(after_one, left, 0), other=0.0).to(ARITHMETIC)
+            previous = previous + (tl.where(after_one, stored, before),)
             states_row += D
 
     nothing = tl.full((BLOCK_D,), -0.0, ARITHMETIC)

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 
 from ._compile import STORAGES, CompileSpec, compile_spec
-from ._device import clip, sigmoid
+from ._device import clip, reduce_sum, sigmoid
 from ._launch import device_function
 from ._recurrence import load_matrix, row_options
 
@@ -15,8 +15,8 @@ def standardize(u, inside, D, NORM: tl.constexpr, EPS: tl.constexpr):
     """u over its root mean square, or over its standard deviation after its mean is taken off; and that
     scale."""
     if NORM == "layer":
-        u = tl.where(inside, u - tl.sum(u, axis=0) / D, 0.0)
-    scale = tl.rsqrt(tl.sum(u * u, axis=0) / D + EPS)
+        u = tl.where(inside, u - reduce_sum(u, axis=0) / D, 0.0)
+    scale = tl.rsqrt(reduce_sum(u * u, axis=0) / D + EPS)
     return u * scale, scale
 
 
@@ -47,8 +47,8 @@ def forward_kernel(
     if FUSED:
         W_transposed = load_matrix(W_transposed_ptr, W_transposed_stride_k, W_transposed_stride_d, d, inside, dtype)
     for _ in range(steps):
-        if FUSED:  # noqa: SIM108 - chosen when compiled, one branch only
-            Wh = tl.sum(W_transposed * h[:, None], axis=0)
+        if FUSED:
+            Wh = reduce_sum(W_transposed * h[:, None], axis=0)
         else:
             Wh = tl.load(products_ptr + row * D + d, mask=inside, other=0.0)
         gate_z = tl.load(gate_z_step, mask=inside, other=0.0).to(dtype)
@@ -89,6 +89,7 @@ def backward_kernel(
     grad_step = grad_ptr + row * grad_stride_b + last * grad_stride_t + d * grad_stride_d
     z_step = z_ptr + row * z_stride_b + last * z_stride_t + d * z_stride_d
     gamma_step = gamma_ptr + row * gamma_stride_b + last * gamma_stride_t + d * gamma_stride_d
+    grad_back, z_back, gamma_back = -grad_stride_t, -z_stride_t, -gamma_stride_t
     result = (row * T + last) * D + d
 
     weight = tl.load(weight_ptr + d * weight_stride_d, mask=inside, other=0.0).to(dtype)
@@ -115,10 +116,10 @@ def backward_kernel(
             dnormalized = tl.where(tl.abs(normalized) <= CLIP, adjoint, 0.0)
             dweight += dnormalized * standard
             dstandard = dnormalized * weight
-            du = dstandard - standard * (tl.sum(dstandard * standard, axis=0) / D)
+            du = dstandard - standard * (reduce_sum(dstandard * standard, axis=0) / D)
             if NORM == "layer":
                 dshift += dnormalized
-                du -= tl.sum(dstandard, axis=0) / D
+                du -= reduce_sum(dstandard, axis=0) / D
             du = tl.where(inside, du * scale, 0.0)
         dz = du * gate
         dlogits = dz * (1.0 - gate) * (z - previous)
@@ -127,10 +128,10 @@ def backward_kernel(
         tl.store(dlogits_ptr + result, dlogits, mask=inside)
         inflow = du * (1.0 - gate + gamma)
         if FUSED:
-            inflow += tl.sum(W * dlogits[:, None], axis=0)
-        grad_step -= grad_stride_t
-        z_step -= z_stride_t
-        gamma_step -= gamma_stride_t
+            inflow += reduce_sum(W * dlogits[:, None], axis=0)
+        grad_step += grad_back
+        z_step += z_back
+        gamma_step += gamma_back
         result -= D
     tl.store(carry_ptr + row * D + d, inflow, mask=inside)
     tl.store(dweight_ptr + row * D + d, dweight, mask=inside)

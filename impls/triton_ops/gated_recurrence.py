@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from ._checks import check_arrays, check_values
 from ._compile import STORAGES, CompileSpec, compile_spec
-from ._device import sigmoid
+from ._device import reduce_sum, sigmoid
 from ._launch import apply, arithmetic_dtype, launch
 from ._matmul import product
 from ._recurrence import lanes_over_outputs, load_matrix, row_options, walk_backward, walk_forward
@@ -46,8 +46,8 @@ def forward_kernel(
     if FUSED:
         W_transposed = load_matrix(W_transposed_ptr, W_transposed_stride_k, W_transposed_stride_d, d, inside, dtype)
     for _ in range(steps):
-        if FUSED:  # noqa: SIM108 - chosen when compiled, one branch only
-            Wh = tl.sum(W_transposed * h[:, None], axis=0)
+        if FUSED:
+            Wh = reduce_sum(W_transposed * h[:, None], axis=0)
         else:
             Wh = tl.load(products_ptr + row * D + d, mask=inside, other=0.0)
         gate = sigmoid(Wh + bias)
@@ -80,6 +80,7 @@ def backward_kernel(
     grad_step = grad_ptr + row * grad_stride_b + last * grad_stride_t + d * grad_stride_d
     z_step = z_ptr + row * z_stride_b + last * z_stride_t + d * z_stride_d
     gamma_step = gamma_ptr + row * gamma_stride_b + last * gamma_stride_t + d * gamma_stride_d
+    grad_back, z_back, gamma_back = -grad_stride_t, -z_stride_t, -gamma_stride_t
     result = (row * T + last) * D + d
 
     inflow = tl.load(carry_ptr + row * D + d, mask=inside, other=0.0)  # what later steps add to its adjoint
@@ -98,10 +99,10 @@ def backward_kernel(
         tl.store(dlogits_ptr + result, dlogits, mask=inside)
         inflow = adjoint * gamma
         if FUSED:
-            inflow += tl.sum(W * dlogits[:, None], axis=0)
-        grad_step -= grad_stride_t
-        z_step -= z_stride_t
-        gamma_step -= gamma_stride_t
+            inflow += reduce_sum(W * dlogits[:, None], axis=0)
+        grad_step += grad_back
+        z_step += z_back
+        gamma_step += gamma_back
         result -= D
     tl.store(carry_ptr + row * D + d, inflow, mask=inside)
 
