@@ -157,7 +157,9 @@ class Session:
         return Path(self.config.option.mmrec_result)
 
     # ---- records ------------------------------------------------------------------------
+    @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        vars(report).pop("node", None)  # else every failure is headed by the process that found it
         if report.when == "teardown":  # the examination's fixture has closed its record by then
             for name, value in report.user_properties:
                 if name in (RECORD, FINDING):

@@ -111,9 +111,12 @@ def refused(examination, case, inputs, name, fault, **more):
         return Finding(Verdict.CONFORMS, case=str(case))
     if answer.failure in (Verdict.CRASHED, Verdict.TIMED_OUT):
         return Finding(answer.failure, np.inf, case=str(case), message=answer.message)
-    did = answer.message if answer.failure else "returned a result"
-    what = f"{name or 'an argument'} with {fault}: expected ValueError or TypeError naming it, but the call {did}"
+    what = f"{name or 'an argument'} with {fault}: expected ValueError or TypeError naming it, but the call {done_by(answer)}"
     return Finding(Verdict.RAISED if answer.failure else Verdict.OUT_OF_BOUND, np.inf, case=str(case), message=what)
+
+
+def done_by(answer):
+    return f"raised {answer.message}" if answer.failure else "returned a result"
 
 
 @pytest.mark.conformance("contract")
@@ -135,8 +138,8 @@ def test_values_outside_their_domain_are_refused_in_checked_mode(examination):
                 if told and name in answer.message and "1, 2, 1" in answer.message:
                     yield Finding(Verdict.CONFORMS, case=str(case))
                 else:
-                    did = answer.message if answer.failure else "returned a result"
-                    what = f"{name}[1, 2, 1] = {outside}: expected ValueError naming argument and position, but the call {did}"
+                    wanted = "ValueError naming argument and position"
+                    what = f"{name}[1, 2, 1] = {outside}: expected {wanted}, but the call {done_by(answer)}"
                     yield Finding(answer.failure or Verdict.OUT_OF_BOUND, np.inf, case=str(case), message=what)
 
     examination.examine(examine, [plain_case(examination)])

@@ -19,11 +19,6 @@ def device_function(function: Callable) -> Any:
     return function if INTERPRETED else triton.jit(function)
 
 
-def library_function(function: Any) -> Any:
-    """One of Triton's functions that are written in Triton themselves, for kernels: as `device_function` makes ours."""
-    return function.fn if INTERPRETED else function
-
-
 def arithmetic_dtype(storage: torch.dtype) -> torch.dtype:
     """float64 computes in float64, every other storage dtype in float32."""
     return torch.float64 if storage == torch.float64 else torch.float32
