@@ -141,8 +141,8 @@ def _each(op: str, direction: str, lengths: Lengths, dtype: str, regime: str = "
 def in_order(cases: list[Case]) -> list[Case]:
     """The order in which they are timed, so that what a spent budget leaves out is what matters least.
 
-    Ours come before the points of scaling and those before the peers. JAX comes after PyTorch: it does not give memory
-    back once it has it. The first sizes of every op come before the second ones. The baseline is the first of its group.
+    The first sizes of every op come before the second ones, and what is compared is timed together: the baseline, ours,
+    then the peers. JAX comes after PyTorch, since it does not give memory back once it has it; the points of scaling last.
     """
     sizes: dict[str, dict[Lengths, int]] = defaultdict(dict)
     for case in cases:
@@ -150,6 +150,7 @@ def in_order(cases: list[Case]) -> list[Case]:
     groups = {group: place for place, group in enumerate(dict.fromkeys(case.group for case in cases))}
 
     def place(case: Case) -> tuple[Any, ...]:
-        return case.peer, case.scaling, case.framework == "jax", sizes[case.op][case.lengths], groups[case.group]
+        size = sizes[case.op][case.lengths]
+        return case.scaling, case.framework == "jax", size, groups[case.group], case.peer
 
     return sorted(cases, key=place)
