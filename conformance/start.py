@@ -25,10 +25,10 @@ def context_for(given: str) -> SpawnContext | ForkServerContext:
 
 
 def frameworks_of(given: str) -> list[str]:
-    """The frameworks that the subject's source mentions."""
+    """The frameworks that the subject's source mentions; none when there is no source."""
     module = BUILT_IN.get(given, given)
     path = Path(module)
-    if path.suffix != ".py":
+    if path.suffix != ".py" and all(part.isidentifier() for part in module.split(".")):
         path = _source_of(module) or path
     source = path.read_text(errors="replace") if path.is_file() else ""
     return [name for name in FRAMEWORKS if re.search(rf"\b{name}\b", source)]
