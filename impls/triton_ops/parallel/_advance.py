@@ -168,7 +168,7 @@ def compile_specs() -> list[CompileSpec]:
 # ---- launch ------------------------------------------------------------------------
 
 MOST_ROWS = 32 if INTERPRETED else 512  # more rows mean fewer steps, but none of the first of each chunk is saved
-SHARED = 196608  # bytes of shared memory that the stages of a tile may take
+SHARED = 196608  # bytes of shared memory that the stages of a tile may take, where a multiprocessor has so much
 
 
 def choices() -> list[dict[str, Any]]:
@@ -183,14 +183,14 @@ def choices() -> list[dict[str, Any]]:
     ]
 
 
-def tiles(rows: int, D: int, parts: int, weight_parts: int, processors: int) -> dict[str, Any]:
+def tiles(rows: int, D: int, parts: int, weight_parts: int, processors: int, shared: int = SHARED) -> dict[str, Any]:
     """The smallest tiles of which every program has a multiprocessor, or the barrier would wait for ever; as many stages
     as there is room for."""
     for options in choices():
         if triton.cdiv(rows, options["BLOCK_R"]) * triton.cdiv(D, options["BLOCK_D"]) <= processors:
             break
     stage = 2 * options["BLOCK_K"] * (options["BLOCK_R"] * parts + options["BLOCK_D"] * weight_parts)
-    return {**options, "STAGES": 1 if INTERPRETED else max(2, min(6, SHARED // stage))}
+    return {**options, "STAGES": 1 if INTERPRETED else max(2, min(6, shared // stage))}
 
 
 def most_rows(D: int, device: torch.device) -> int:
@@ -203,6 +203,15 @@ def most_rows(D: int, device: torch.device) -> int:
 
 def processors_of(device: torch.device) -> int:
     return 2**30 if INTERPRETED else torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def shared_of(device: torch.device) -> int:
+    """What the stages of a tile may take of this device's shared memory."""
+    if INTERPRETED:
+        return SHARED
+    index = torch.cuda.current_device() if device.index is None else device.index
+    properties = triton.runtime.driver.active.utils.get_device_properties(index)
+    return min(SHARED, properties["max_shared_mem"])
 
 
 class Rows:
@@ -221,7 +230,8 @@ class Rows:
         self.weight = cell.weight_parts if self.parts > 1 else cell.weight_parts[:1]
         self.operand = carry.new_empty((2, self.parts, R, D), dtype=self.weight.dtype)
         self.live = torch.ones(R, dtype=torch.int32, device=carry.device)
-        found = tiles(R, D, self.parts, len(self.weight), processors_of(carry.device))
+        device = carry.device
+        found = tiles(R, D, self.parts, len(self.weight), processors_of(device), shared_of(device))
         self.options = {**found, **options}
 
     def advance(self, out: torch.Tensor, first: int, steps: int, stored: int) -> None:
