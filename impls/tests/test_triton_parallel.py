@@ -15,6 +15,7 @@ from mmrec.impls.triton_ops.parallel import _cell, gated_recurrence_parallel
 from mmrec.impls.triton_ops.parallel._advance import Rows
 from mmrec.impls.triton_ops.parallel._cell import Cell
 from mmrec.impls.triton_ops.parallel._chunks import chain, freeze
+from mmrec.impls.triton_ops.parallel._splice import Splices
 from mmrec.impls.triton_ops.parallel._walk import walk
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -112,6 +113,45 @@ def test_frozen_chunks_chained_are_the_linear_recurrence(adjoint):
         if (t + 1) % CHUNK == 0:
             before.append(x)
     assert_near(chain(*freeze(cell, CHUNK, 0, CHUNK), state), torch.stack(before))
+
+
+ULP = 2.0**-23  # of numbers from 1 to 2
+
+
+@pytest.mark.parametrize(
+    ("z_at", "z_after", "difference", "spliced"),
+    [
+        (1.0, 1.0, ULP, True),  # there is room at once
+        (0.0, 1.0, ULP, True),  # none at this step, since nothing of the gate arrives: the channel waits for the next
+        (0.0, 0.0, ULP, False),  # none at either
+        (0.0, 1.0, 64 * ULP, False),  # too much for what the others make of it
+        (0.0, 0.0, 0.0, True),  # equal: no room is needed
+    ],
+)
+def test_rec_par_2_a_channel_may_be_spliced_one_step_later(z_at, z_after, difference, spliced):
+    """All channels but the first have room for half an ulp and more: logits are 0 and their terms 16 x 64."""
+    channels = 16
+    z = torch.ones((1, 4, channels), device=DEVICE)
+    z[0, 1, 0], z[0, 2, 0] = z_at, z_after
+    weight = torch.tensor([64.0, -64.0], device=DEVICE).repeat(channels, channels // 2)
+    cell = Cell(z, torch.full_like(z, 0.5), None, weight, torch.zeros(channels, device=DEVICE))
+    new, stored = torch.full((channels,), 1.25, device=DEVICE), torch.full((1, 4, channels), 1.25, device=DEVICE)
+    stored[0, 1, 0] += difference
+    stored[0, 1, 1] += ULP
+    out, after = stored.clone(), torch.full((1, channels), 1.5, device=DEVICE)
+    rows = Rows(cell, after, 4)
+    rows.previous[:] = new
+    rows.logits.zero_()
+    rows.operand.fill_(1.0)
+
+    Splices(cell, 1, tolerance=1.0).judge(rows, out, step=1)
+
+    assert bool(rows.live[0]) is not spliced
+    kept = stored[0, 1].clone()
+    kept[0] = kept[0] if z_at or not difference else new[0]
+    assert torch.equal(out[0, 1], kept if spliced else new)
+    assert torch.equal(out[0, 2], stored[0, 2] if spliced else after[0])
+    assert torch.equal(out[0, 3], stored[0, 3])
 
 
 @pytest.mark.parametrize("gamma", (0.05, 0.9))
