@@ -221,7 +221,7 @@ class Rows:
     hold what the last two steps began with, and operand [2, parts, R, D] what W multiplied there.
     """
 
-    def __init__(self, cell: Cell, carry: torch.Tensor, chunk: int, parts: int | None = None, **options: Any):
+    def __init__(self, cell: Cell, carry: torch.Tensor, chunk: int, parts: int | None = None):
         self.cell, self.carry, self.chunk = cell, carry, chunk
         self.parts = cell.parts if parts is None else parts
         R, D = carry.shape
@@ -231,8 +231,7 @@ class Rows:
         self.operand = carry.new_empty((2, self.parts, R, D), dtype=self.weight.dtype)
         self.live = torch.ones(R, dtype=torch.int32, device=carry.device)
         device = carry.device
-        found = tiles(R, D, self.parts, len(self.weight), processors_of(device), shared_of(device))
-        self.options = {**found, **options}
+        self.options = tiles(R, D, self.parts, len(self.weight), processors_of(device), shared_of(device))
 
     def advance(self, out: torch.Tensor, first: int, steps: int, stored: int) -> None:
         """Take every row `steps` steps from its step `first` on; live rows store the first `stored` in out [B, T, D]."""

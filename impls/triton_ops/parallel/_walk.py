@@ -139,7 +139,7 @@ def division(B: int, D: int, itemsize: int, processors: int) -> dict[str, Any]:
     return {"ROWS": rows, "HELD": held, "GROUPS": groups, "CACHED": held + 196608 // group, "num_warps": warps}
 
 
-def walk(cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int, steps: int, **options: int) -> None:
+def walk(cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int, steps: int) -> None:
     """Take `steps` steps from `first` on: state [B, D] float32 in place, out [B, T, D] float32."""
     B, T, D = cell.shape
     operand = cell.first_operand(state, T, first)
@@ -148,7 +148,6 @@ def walk(cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int, steps: 
     split = division(B, D, cell.weight.element_size(), 132 if INTERPRETED else processors_of(state.device))
     if INTERPRETED:  # programs run one after another: only one alone does not wait for others
         split |= {"HELD": 0, "GROUPS": triton.next_power_of_2(triton.cdiv(D, split["ROWS"])), "CACHED": 0}
-    split |= options
     slope = cell.inflow if cell.slope is None else cell.slope
     launch(
         walk_kernel, (triton.cdiv(D, split["GROUPS"] * split["ROWS"]),), state.device,
