@@ -22,6 +22,7 @@ from ._handover import BITS, UNWRITTEN, Map, entering_state
 from ._step import Coefficients, advance, chunk_of, gradients_of_inputs
 
 THREADS = 32
+EXCHANGE = 3  # arrays through which chunks hand over: the states they leave, their factors, their inflows
 Rows = list[list[jax.Array]]  # of each step, its inputs
 
 
@@ -110,8 +111,9 @@ class _Program:
 
 
 def _forward_kernel(coefficients: Coefficients, shape: tuple, chunk: int, compiled: bool, *refs: Any) -> None:
-    count = len(refs) - 8
-    inputs, initial, (result, *exchange) = refs[:count], refs[count], refs[count + 4 :]
+    # inputs, initial, exchange as given; result, exchange as left
+    count = len(refs) - 2 * (1 + EXCHANGE)
+    inputs, initial, (result, *exchange) = refs[:count], refs[count], refs[count + 1 + EXCHANGE :]
     at = _Program(shape, chunk, tile_of(result.dtype), compiled)
     first = at.turn * chunk
     rows = at.load(inputs, first)
@@ -127,8 +129,9 @@ def _forward_kernel(coefficients: Coefficients, shape: tuple, chunk: int, compil
 
 def _backward_kernel(coefficients: Coefficients, shape: tuple, chunk: int, compiled: bool, *refs: Any) -> None:
     """Chunks and their steps from last to first: s_t = g_t + p_{t+1}, p_t = f_t s_t, where p_t is what h_{t-1} gets."""
-    count = (len(refs) - 10) // 2
-    inputs, (grad, initial, left), outputs = refs[:count], refs[count : count + 3], refs[count + 6 :]
+    # inputs, grad, initial, states left, exchange as given; their gradients, that of initial, exchange as left
+    count = (len(refs) - (3 + EXCHANGE) - (1 + EXCHANGE)) // 2
+    inputs, (grad, initial, left), outputs = refs[:count], refs[count : count + 3], refs[count + 3 + EXCHANGE :]
     grad_inputs, (grad_initial, *exchange) = outputs[:count], outputs[count:]
     dtype = initial.dtype
     at = _Program(shape, chunk, tile_of(grad.dtype), compiled)
@@ -190,7 +193,7 @@ def _launch(
     rows, steps, channels = shape
     chunk, size = chunk_of(storage, steps, keep), jnp.dtype(dtype).itemsize
     chunks, lanes = pl.cdiv(steps, chunk), rows * pl.cdiv(channels, tile_of(storage))
-    published = [jnp.full((rows, chunks, channels), UNWRITTEN, BITS[size])] * 3
+    published = [jnp.full((rows, chunks, channels), UNWRITTEN, BITS[size])] * EXCHANGE
     shared = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in published]
     everything = pl.BlockSpec(memory_space=pl.ANY)
     results = pl.pallas_call(

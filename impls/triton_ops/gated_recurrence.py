@@ -146,29 +146,23 @@ class _GatedRecurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        return None, *gradients_from_gates(grad, *ctx.saved_tensors)
+        z, gamma, W_g, previous, gates = ctx.saved_tensors
+        B, T, D = z.shape
+        carry = previous.new_zeros((B, D))
+        dz, dgamma = (torch.empty_like(z, memory_format=torch.contiguous_format) for _ in range(2))
+        dlogits = torch.empty_like(previous)
 
+        def run(first, steps):
+            launch(
+                backward_kernel, (B,), z.device,
+                grad, z, gamma, W_g, previous, gates, carry, dz, dgamma, dlogits, first, steps, T, D,
+                *grad.stride(), *z.stride(), *gamma.stride(), *W_g.stride(), **row_options(D),
+            )  # fmt: skip
 
-def gradients_from_gates(
-    grad: torch.Tensor, z: torch.Tensor, gamma: torch.Tensor, W_g: torch.Tensor, previous: torch.Tensor, gates: torch.Tensor
-) -> tuple[torch.Tensor, ...]:  # fmt: skip
-    """Gradients of z, gamma, W_g, b_g and h0, given the state before each step and its gate, in arithmetic dtype."""
-    B, T, D = z.shape
-    carry = previous.new_zeros((B, D))
-    dz, dgamma = (torch.empty_like(z, memory_format=torch.contiguous_format) for _ in range(2))
-    dlogits = torch.empty_like(previous)
-
-    def run(first, steps):
-        launch(
-            backward_kernel, (B,), z.device,
-            grad, z, gamma, W_g, previous, gates, carry, dz, dgamma, dlogits, first, steps, T, D,
-            *grad.stride(), *z.stride(), *gamma.stride(), *W_g.stride(), **row_options(D),
-        )  # fmt: skip
-
-    walk_backward(run, W_g, carry, dlogits)
-    dW = product(dlogits.reshape(-1, D).T, previous.reshape(-1, D))
-    gradients = (dz, dgamma, dW, dlogits.sum((0, 1)), carry)
-    return tuple(gradient.to(z.dtype) for gradient in gradients)
+        walk_backward(run, W_g, carry, dlogits)
+        dW = product(dlogits.reshape(-1, D).T, previous.reshape(-1, D))
+        gradients = (dz, dgamma, dW, dlogits.sum((0, 1)), carry)
+        return None, *(gradient.to(z.dtype) for gradient in gradients)
 
 
 def gated_recurrence(
