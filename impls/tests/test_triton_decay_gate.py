@@ -209,8 +209,8 @@ def test_gate_and_scan_are_the_two_ops_bit_for_bit(dtype):
 
     fused, apart = (value_and_gradients(f, given, grad) for f in (triton_ops.decay_gate_scan, one_by_one))
     for position, (one, other) in enumerate(zip(fused, apart, strict=True)):
-        if position in BIASES_2:  # summed over chunks of time, or over tiles
-            assert torch.allclose(one, other, rtol=64 * torch.finfo(dtype).eps)
+        if position in BIASES_2:  # 42 terms, summed over chunks of time or over tiles: 41 roundings either way
+            assert (one - other).abs().max() <= 41 * torch.finfo(dtype).eps * other.abs().max()
         else:
             assert torch.equal(one, other)
 
@@ -233,7 +233,8 @@ def test_gate_and_scan_take_any_strides_and_no_steps():
     strided = [array.T.contiguous().T if array.dim() == 2 else array for array in given]
     strided[10] = given[10].transpose(1, 2).contiguous().transpose(1, 2)
     pair = [value_and_gradients(triton_ops.decay_gate_scan, a, grad) for a in (given, strided)]
-    assert all(torch.allclose(one, other, rtol=64 * U, atol=64 * U) for one, other in zip(*pair, strict=True))
+    # Products of other strides may sum in another order: at most 8 terms, four products in a row, two roundings a term.
+    assert all((one - other).abs().max() <= 64 * U * other.abs().max() for one, other in zip(*pair, strict=True))
 
     nothing = value_and_gradients(triton_ops.decay_gate_scan, scan_arguments(0, torch.float32), normal(2, 0, 5))
     assert nothing[0].shape == (2, 0, 5) and not any(gradient.any() for gradient in nothing[1:])
