@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ._compile import STORAGES, CompileSpec, aligned, compile_spec
+from ._compile import STORAGES, CompileSpec, compile_spec
 from ._device import sigmoid
 from ._exchange import awaited, publish, words_of
 from ._launch import launch
@@ -22,9 +22,9 @@ from ._walk import divided, division, held_rows, load_step, row_of_team, times
 
 @triton.jit(do_not_specialize=["first", "steps"])
 def gated_walk_kernel(
-    inflow_ptr, gamma_ptr, slope_ptr, W_ptr, bias_ptr, words_ptr, state_ptr, out_ptr, first, steps, turns, B, T, D,
+    inflow_ptr, gamma_ptr, slope_ptr, W_ptr, bias_ptr, words_ptr, state_ptr, out_ptr, first, steps, turns, B, T,
     inflow_stride_b, inflow_stride_t, inflow_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
-    slope_stride_b, slope_stride_t, slope_stride_d, W_stride_i, W_stride_k, ADJOINT: tl.constexpr, ONE_TEAM: tl.constexpr,
+    slope_stride_b, slope_stride_t, slope_stride_d, ADJOINT: tl.constexpr, ONE_TEAM: tl.constexpr, D: tl.constexpr,
     HELD: tl.constexpr, CACHED: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     dtype: tl.constexpr = state_ptr.dtype.element_ty
@@ -33,7 +33,7 @@ def gated_walk_kernel(
     mine, row = tl.program_id(0) * GROUPS * ROWS, tl.arange(0, ROWS)
     own = mine + tl.arange(0, GROUPS)[:, None] * ROWS + row[None, :]  # [GROUPS, ROWS]
     bias = tl.load(bias_ptr + own, mask=own < D, other=0.0).to(dtype)
-    held = held_rows(W_ptr, mine, row, k, D, W_stride_i, W_stride_k, HELD)
+    held = held_rows(W_ptr, mine, row, k, D, HELD)
     for j in range(steps):
         for turn in range(turns):
             b, width = row_of_team(turn, B, D, ONE_TEAM)
@@ -53,7 +53,7 @@ def gated_walk_kernel(
             words = words_ptr + ((j % 2) * B + b) * words_each * D
             next_words = words_ptr + (((j + 1) % 2) * B + b) * words_each * D
             x = awaited(words + k, j + 1, D, k < width, dtype)
-            Wx = times(x, held, W_ptr, mine, row, k, D, W_stride_i, W_stride_k, j, HELD, CACHED, GROUPS, ROWS)
+            Wx = times(x, held, W_ptr, mine, row, k, j, D, HELD, CACHED, GROUPS, ROWS)
             if ADJOINT:
                 state = tl.fma(gamma, inflow + state, Wx)  # ADJ-5
                 operand = slope_then * (inflow_then + state)
@@ -70,11 +70,10 @@ def gated_walk_kernel(
 def compile_specs() -> list[CompileSpec]:
     def spec(storage: str, adjoint: bool, B: int, D: int) -> CompileSpec:
         found = division(B, D, STORAGES[storage].itemsize, 132)
-        known = compile_spec(
+        return compile_spec(
             gated_walk_kernel, storage, ("state_ptr", "out_ptr", "slope_ptr"), types={"words_ptr": "*i64"},
-            W_stride_k=1, ADJOINT=adjoint, **({"turns": 1, "B": 1} if B == 1 else {}), **found.options,
+            ADJOINT=adjoint, **({"turns": 1, "B": 1} if B == 1 else {}), **found.options,
         )  # fmt: skip
-        return aligned(known, "D", "W_stride_i")
 
     each = [spec(storage, adjoint, 1, 4096) for storage in STORAGES for adjoint in (False, True)]
     return [*each, spec("bf16", False, 200, 256)]
@@ -90,8 +89,8 @@ def walk_gated(
     """Take all steps from `first` on.
 
     Args:
-        inflow, gamma, slope: [B, T, D] with any strides; slope, of the adjoint only, in any dtype. weight: [D, D] with
-        contiguous rows. bias: [D] contiguous.
+        inflow, gamma, slope: [B, T, D] with any strides; slope, of the adjoint only, in any dtype. weight: [D, D],
+        bias: [D], contiguous.
         state: [B, D], contiguous, before step `first`, in the arithmetic dtype; in place. out: [B, T, D], contiguous,
         gets the states from `first` on, rounded to its dtype.
     """
@@ -105,7 +104,7 @@ def walk_gated(
     found = divided(B, weight)
     launch(
         gated_walk_kernel, found.grid, state.device,
-        inflow, gamma, slopes, weight, bias, words_of(operand), state, out, first, T - first, found.turns, B, T, D,
-        *inflow.stride(), *gamma.stride(), *slopes.stride(), *weight.stride(),
+        inflow, gamma, slopes, weight, bias, words_of(operand), state, out, first, T - first, found.turns, B, T,
+        *inflow.stride(), *gamma.stride(), *slopes.stride(),
         ADJOINT=slope is not None, **found.options,
     )  # fmt: skip

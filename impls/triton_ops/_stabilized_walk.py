@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ._compile import STORAGES, CompileSpec, aligned, compile_spec
+from ._compile import STORAGES, CompileSpec, compile_spec
 from ._device import sigmoid
 from ._exchange import awaited, publish, words_of
 from ._launch import launch
@@ -24,10 +24,10 @@ from ._walk import divided, division, held_rows, load_step, row_of_team, times
 
 @triton.jit(do_not_specialize=["T"])
 def stabilized_walk_kernel(
-    z_ptr, gate_z_ptr, gamma_ptr, W_ptr, bias_ptr, weight_ptr, shift_ptr, words_ptr, mixed_ptr, out_ptr, turns, B, T, D,
+    z_ptr, gate_z_ptr, gamma_ptr, W_ptr, bias_ptr, weight_ptr, shift_ptr, words_ptr, mixed_ptr, out_ptr, turns, B, T,
     z_stride_b, z_stride_t, z_stride_d, gate_z_stride_b, gate_z_stride_t, gate_z_stride_d,
-    gamma_stride_b, gamma_stride_t, gamma_stride_d, W_stride_i, W_stride_k,
-    NORM: tl.constexpr, EPS: tl.constexpr, CLIP: tl.constexpr, ONE_TEAM: tl.constexpr,
+    gamma_stride_b, gamma_stride_t, gamma_stride_d,
+    NORM: tl.constexpr, EPS: tl.constexpr, CLIP: tl.constexpr, ONE_TEAM: tl.constexpr, D: tl.constexpr,
     HELD: tl.constexpr, CACHED: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Turn j finds the state after step j - 1 from what was mixed for it, and mixes what becomes the state after step j."""
@@ -39,7 +39,7 @@ def stabilized_walk_kernel(
     bias = tl.load(bias_ptr + own, mask=own < D, other=0.0).to(dtype)
     weight = tl.load(weight_ptr + own, mask=own < D, other=0.0).to(dtype)
     shift = tl.load(shift_ptr + own, mask=own < D, other=0.0).to(dtype)
-    held = held_rows(W_ptr, mine, row, k, D, W_stride_i, W_stride_k, HELD)
+    held = held_rows(W_ptr, mine, row, k, D, HELD)
     for j in range(T + 1):
         for turn in range(turns):
             b, width = row_of_team(turn, B, D, ONE_TEAM)
@@ -65,7 +65,7 @@ def stabilized_walk_kernel(
             h = tl.where(j > 0, stabilized(mixed, mean, scale, weight, shift, NORM, CLIP), mixed)
             out = out_ptr + (tl.full((), b, tl.int64) * T + time - 1) * D + own
             tl.store(out, h.to(out_ptr.dtype.element_ty), mask=begun)
-            Wh = times(x, held, W_ptr, mine, row, k, D, W_stride_i, W_stride_k, j, HELD, CACHED, GROUPS, ROWS)
+            Wh = times(x, held, W_ptr, mine, row, k, j, D, HELD, CACHED, GROUPS, ROWS)
             gate = sigmoid(gate_z + Wh + bias)  # REC-11
             mixed = tl.fma(gamma, h, tl.fma(gate, z, (1.0 - gate) * h))  # REC-12, REC-13
             publish(next_words + own, mixed, j + 2, D, inside)
@@ -76,9 +76,9 @@ def stabilized_walk_kernel(
 @triton.jit(do_not_specialize=["T"])
 def adjoint_walk_kernel(
     grad_ptr, gamma_ptr, W_ptr, weight_ptr, shift_ptr, gates_ptr, slopes_ptr, standards_ptr, scales_ptr, words_ptr,
-    pull_ptr, dmixed_ptr, dweight_ptr, dshift_ptr, dinitial_ptr, turns, B, T, D,
-    grad_stride_b, grad_stride_t, grad_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d, W_stride_i, W_stride_k,
-    NORM: tl.constexpr, CLIP: tl.constexpr, ONE_TEAM: tl.constexpr,
+    pull_ptr, dmixed_ptr, dweight_ptr, dshift_ptr, dinitial_ptr, turns, B, T,
+    grad_stride_b, grad_stride_t, grad_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
+    NORM: tl.constexpr, CLIP: tl.constexpr, ONE_TEAM: tl.constexpr, D: tl.constexpr,
     HELD: tl.constexpr, CACHED: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Turn j goes back through norm and mix of step T - j, given the gradient `pull` of its standardized mix, and through the
@@ -90,7 +90,7 @@ def adjoint_walk_kernel(
     own = mine + tl.arange(0, GROUPS)[:, None] * ROWS + row[None, :]  # [GROUPS, ROWS]
     weight = tl.load(weight_ptr + own, mask=own < D, other=0.0).to(dtype)
     shift = tl.load(shift_ptr + own, mask=own < D, other=0.0).to(dtype)
-    held = held_rows(W_ptr, mine, row, k, D, W_stride_i, W_stride_k, HELD)
+    held = held_rows(W_ptr, mine, row, k, D, HELD)
     for j in range(T + 1):
         for turn in range(turns):
             b, width = row_of_team(turn, B, D, ONE_TEAM)
@@ -120,7 +120,7 @@ def adjoint_walk_kernel(
             x = before_norm(pulls, standards, scale, along, level, NORM) * slopes
             dmixed = before_norm(pull, standard, scale, along, level, NORM)
             tl.store(dmixed_ptr + step * D + own, dmixed, mask=own < known)
-            Wx = times(x, held, W_ptr, mine, row, k, D, W_stride_i, W_stride_k, j, HELD, CACHED, GROUPS, ROWS)
+            Wx = times(x, held, W_ptr, mine, row, k, j, D, HELD, CACHED, GROUPS, ROWS)
             wanted = tl.fma(dmixed, 1.0 - gate + gamma, Wx)  # ADJ-6
             tl.store(dinitial_ptr + b * D + own, wanted, mask=inside)  # the last one stays
             pull = before_clip(grad + wanted, standard_before, weight, shift, NORM, CLIP)  # ADJ-8
@@ -140,14 +140,13 @@ def compile_specs() -> list[CompileSpec]:
 
     def specs(storage: str, norm: str) -> list[CompileSpec]:
         options = division(1, 4096, STORAGES[storage].itemsize, 132).options
-        known = {"types": {"words_ptr": "*i64"}, "turns": 1, "B": 1, "W_stride_k": 1, "NORM": norm, "CLIP": 100.0}
-        found = [
+        known = {"types": {"words_ptr": "*i64"}, "turns": 1, "B": 1, "NORM": norm, "CLIP": 100.0}
+        return [
             compile_spec(stabilized_walk_kernel, storage, arithmetic, EPS=1e-6, **known, **options),
             compile_spec(adjoint_walk_kernel, storage, arithmetic, **known, **options),
         ]
-        return [aligned(spec, "D", "W_stride_i") for spec in found]
 
-    variants = (("fp64", "layer"), ("fp32", "layer"), ("bf16", "rms"), ("bf16", "layer"), ("bf16", "none"))
+    variants = (("fp64", "layer"), ("fp32", "layer"), ("bf16", "rms"), ("bf16", "layer"))
     return [spec for storage, norm in variants for spec in specs(storage, norm)]
 
 
@@ -161,7 +160,7 @@ def walk_stabilized(
     """All states, rounded to the dtype of out [B, T, D].
 
     Args:
-        z, gate_z, gamma: [B, T, D] with any strides. W: [D, D] with contiguous rows. bias, weight, shift: [D] contiguous.
+        z, gate_z, gamma: [B, T, D] with any strides. W: [D, D], bias, weight, shift: [D], contiguous.
         mixed: [B, D] in the arithmetic dtype, contiguous, the state to start from; overwritten. out: contiguous.
         options: NORM, EPS and CLIP.
     """
@@ -169,8 +168,8 @@ def walk_stabilized(
     found = divided(B, W)
     launch(
         stabilized_walk_kernel, found.grid, z.device,
-        z, gate_z, gamma, W, bias, weight, shift, words_of(mixed), mixed, out, found.turns, B, T, D,
-        *z.stride(), *gate_z.stride(), *gamma.stride(), *W.stride(), **options, **found.options,
+        z, gate_z, gamma, W, bias, weight, shift, words_of(mixed), mixed, out, found.turns, B, T,
+        *z.stride(), *gate_z.stride(), *gamma.stride(), **options, **found.options,
     )  # fmt: skip
 
 
@@ -181,7 +180,7 @@ def walk_stabilized_adjoint(
     """The gradients of what is mixed in every step [B, T, D], of norm_weight and norm_bias per row [B, D], and of h0.
 
     Args:
-        grad, gamma: [B, T, D] with any strides. W_transposed: [D, D] with contiguous rows. weight, shift: [D] contiguous.
+        grad, gamma: [B, T, D] with any strides. W_transposed: [D, D], weight, shift: [D], contiguous.
         mixing: of all steps. options: NORM and CLIP.
     """
     B, T, D = grad.shape
@@ -191,6 +190,6 @@ def walk_stabilized_adjoint(
     launch(
         adjoint_walk_kernel, found.grid, grad.device,
         grad, gamma, W_transposed, weight, shift, *mixing, words_of(pull), pull, dmixed, dweight, dshift, dinitial,
-        found.turns, B, T, D, *grad.stride(), *gamma.stride(), *W_transposed.stride(), **options, **found.options,
+        found.turns, B, T, *grad.stride(), *gamma.stride(), **options, **found.options,
     )  # fmt: skip
     return dmixed, dweight, dshift, dinitial

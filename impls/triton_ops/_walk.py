@@ -22,7 +22,7 @@ from ._launch import INTERPRETED, device_function, processors_of
 
 
 @device_function
-def row_of_team(turn, B, D, ONE_TEAM: tl.constexpr):
+def row_of_team(turn, B, D: tl.constexpr, ONE_TEAM: tl.constexpr):
     """The batch row that this program's team walks in this turn, and its channels: none, if there is no row left."""
     if ONE_TEAM:
         return turn, D
@@ -37,25 +37,25 @@ def load_step(pointer, own, stride_d, inside, dtype: tl.constexpr):
 
 
 @device_function
-def load_rows(W_ptr, i, k, D, W_stride_i, W_stride_k, IN_L1: tl.constexpr):
+def load_rows(W_ptr, i, k, D: tl.constexpr, IN_L1: tl.constexpr):
     """Rows i [ROWS] of W, all columns."""
-    tile = W_ptr + i.to(tl.int64)[:, None] * W_stride_i + k[None, :] * W_stride_k
+    tile = W_ptr + i.to(tl.int64)[:, None] * D + k[None, :]
     inside = (i < D)[:, None] & (k < D)[None, :]
     return tl.load(tile, mask=inside, other=0.0, cache_modifier=".ca" if IN_L1 else ".cg")
 
 
 @device_function
-def held_rows(W_ptr, first, row, k, D, W_stride_i, W_stride_k, HELD: tl.constexpr):
+def held_rows(W_ptr, first, row, k, D: tl.constexpr, HELD: tl.constexpr):
     """What a program keeps of W for all steps: its first rows, if any."""
     if HELD:
-        return load_rows(W_ptr, first + row, k, D, W_stride_i, W_stride_k, True)
+        return load_rows(W_ptr, first + row, k, D, True)
     else:
         return row
 
 
 @device_function
 def times(
-    x, held, W_ptr, first, row, k, D, W_stride_i, W_stride_k, j,
+    x, held, W_ptr, first, row, k, j, D: tl.constexpr,
     HELD: tl.constexpr, CACHED: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """W times x [BLOCK_K] for the rows from `first` on, as [GROUPS, ROWS]."""
@@ -67,7 +67,7 @@ def times(
         else:
             # j >> 30 is 0, but no constant: or the compiler would load all of W before the loop, and spill it.
             i = first + group * ROWS + row + (j >> 30)
-            W = load_rows(W_ptr, i, k, D, W_stride_i, W_stride_k, group < CACHED)
+            W = load_rows(W_ptr, i, k, D, group < CACHED)
         Wx = tl.where(place == group, reduce_sum(W.to(x.dtype) * x[None, :], axis=1)[None, :], Wx)
     return Wx
 
@@ -76,6 +76,7 @@ def times(
 
 REGISTERS = 65536  # bytes of W that a program keeps in registers
 L1 = 196608  # and in L1
+MOST_AT_ONCE = 32  # rows that are multiplied at once
 OPERAND = 16384  # bytes; a larger operand needs the registers itself
 
 
@@ -97,12 +98,12 @@ def division(B: int, D: int, itemsize: int, processors: int) -> Division:
         rows *= 2
     programs = triton.cdiv(D, rows)
     teams = min(B, max(1, processors // programs))
-    at_once = min(rows, max(1, REGISTERS // row))
+    at_once = min(rows, MOST_AT_ONCE, max(1, REGISTERS // row))
     group = at_once * row
     held = int(block * max(4, itemsize) <= OPERAND)
-    warps = 4 if group < REGISTERS // 2 else 8 if block <= 4096 else 16
+    warps = 4 if rows * row < REGISTERS else 8 if block <= 4096 else 16
     cached = held + L1 // group
-    options = {"ROWS": at_once, "GROUPS": rows // at_once, "HELD": held, "CACHED": cached, "BLOCK_K": block}
+    options = {"ROWS": at_once, "GROUPS": rows // at_once, "HELD": held, "CACHED": cached, "D": D, "BLOCK_K": block}
     return Division((programs, teams), triton.cdiv(B, teams), {**options, "ONE_TEAM": teams == 1, "num_warps": warps})
 
 
@@ -111,7 +112,7 @@ def divided(B: int, W: torch.Tensor) -> Division:
     D = W.shape[0]
     if INTERPRETED:  # programs run one after another: only a team of one does not wait for others
         block, teams = triton.next_power_of_2(D), min(B, 2)
-        options = {"ROWS": block, "GROUPS": 1, "HELD": 1, "CACHED": 1, "BLOCK_K": block, "ONE_TEAM": teams == 1}
-        return Division((1, teams), triton.cdiv(B, teams), options)
+        options = {"ROWS": block, "GROUPS": 1, "HELD": 1, "CACHED": 1, "D": D, "BLOCK_K": block}
+        return Division((1, teams), triton.cdiv(B, teams), {**options, "ONE_TEAM": teams == 1})
     found = division(B, D, W.element_size(), processors_of(W.device))
     return found._replace(options={**found.options, "launch_cooperative_grid": True})
