@@ -11,12 +11,12 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
+from mmrec.impls.triton_ops._gated_walk import walk_gated
 from mmrec.impls.triton_ops.parallel import _cell, gated_recurrence_parallel
 from mmrec.impls.triton_ops.parallel._advance import Rows
 from mmrec.impls.triton_ops.parallel._cell import Cell
 from mmrec.impls.triton_ops.parallel._chunks import chain, freeze
 from mmrec.impls.triton_ops.parallel._splice import Splices
-from mmrec.impls.triton_ops._gated_walk import walk_gated
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PART = torch.bfloat16 if DEVICE == "cuda" else torch.float16

@@ -8,6 +8,7 @@ from ._compile import STORAGES, CompileSpec, compile_spec
 from ._device import reduce_sum, sigmoid
 from ._row import load_matrix, row_options
 
+
 @triton.jit(do_not_specialize=["T"])
 def forward_kernel(
     z_ptr, gamma_ptr, W_transposed_ptr, bias_ptr, initial_ptr, out_ptr, previous_ptr, gates_ptr, T, D,

@@ -94,7 +94,7 @@ def walk_gated(
         state: [B, D], contiguous, before step `first`, in the arithmetic dtype; in place. out: [B, T, D], contiguous,
         gets the states from `first` on, rounded to its dtype.
     """
-    B, T, D = inflow.shape
+    B, T = inflow.shape[:2]
     if first == T:
         return
     operand, slopes = state, inflow

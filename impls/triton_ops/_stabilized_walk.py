@@ -164,7 +164,7 @@ def walk_stabilized(
         mixed: [B, D] in the arithmetic dtype, contiguous, the state to start from; overwritten. out: contiguous.
         options: NORM, EPS and CLIP.
     """
-    B, T, D = z.shape
+    B, T = z.shape[:2]
     found = divided(B, W)
     launch(
         stabilized_walk_kernel, found.grid, z.device,

@@ -142,4 +142,6 @@ def stabilized_recurrence(
         h0=(h0,),
     )
     options = {"NORM": norm, "EPS": float(eps), "CLIP": float(clip)}
-    return apply(_Row if z.shape[2] <= WIDEST_ROW else _Walk, (options,), z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0)
+    return apply(
+        _Row if z.shape[2] <= WIDEST_ROW else _Walk, (options,), z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0
+    )
