@@ -67,11 +67,6 @@ def compile_specs() -> list[CompileSpec]:
 # ---- launch ------------------------------------------------------------------------
 
 
-def states_before(h0: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    """The state before every step [B, T, D], given that before the first [B, D] and those after each."""
-    return torch.cat([h0[:, None].to(h.dtype), h[:, :-1]], dim=1)[:, : h.shape[1]]
-
-
 def slopes_and_gates(
     z: torch.Tensor, W: torch.Tensor, bias: torch.Tensor, before: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:

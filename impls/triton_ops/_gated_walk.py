@@ -61,7 +61,7 @@ def gated_walk_kernel(
                 state = tl.fma(gamma, state, inflow * sigmoid(Wx + bias))  # REC-1
                 operand = state
             publish(next_words + own, operand, j + 2, D, inside)
-            out = out_ptr + (tl.full((), b, tl.int64) * T + time) * D + own
+            out = out_ptr + (b * T + time) * D + own
             tl.store(state_ptr + b * D + own, state, mask=inside)
             tl.store(out, state.to(out_ptr.dtype.element_ty), mask=inside)
             tl.debug_barrier()  # another thread may read this state at the next step
@@ -69,11 +69,11 @@ def gated_walk_kernel(
 
 def compile_specs() -> list[CompileSpec]:
     def spec(storage: str, adjoint: bool, B: int, D: int) -> CompileSpec:
-        found = division(B, D, STORAGES[storage].itemsize, 132)
-        return compile_spec(
-            gated_walk_kernel, storage, ("state_ptr", "out_ptr", "slope_ptr"), types={"words_ptr": "*i64"},
-            ADJOINT=adjoint, **({"turns": 1, "B": 1} if B == 1 else {}), **found.options,
-        )  # fmt: skip
+        options = division(B, D, STORAGES[storage].itemsize, 132).options
+        if B == 1:
+            options |= {"turns": 1, "B": 1}
+        arithmetic, types = ("state_ptr", "out_ptr", "slope_ptr"), {"words_ptr": "*i64"}
+        return compile_spec(gated_walk_kernel, storage, arithmetic, types=types, ADJOINT=adjoint, **options)
 
     each = [spec(storage, adjoint, 1, 4096) for storage in STORAGES for adjoint in (False, True)]
     return [*each, spec("bf16", False, 200, 256)]

@@ -63,7 +63,7 @@ def stabilized_walk_kernel(
             # The first words are h0 itself.
             x = tl.where(j > 0, stabilized(u, mean, scale, weight_k, shift_k, NORM, CLIP), u)
             h = tl.where(j > 0, stabilized(mixed, mean, scale, weight, shift, NORM, CLIP), mixed)
-            out = out_ptr + (tl.full((), b, tl.int64) * T + time - 1) * D + own
+            out = out_ptr + (b * T + time - 1) * D + own
             tl.store(out, h.to(out_ptr.dtype.element_ty), mask=begun)
             Wh = times(x, held, W_ptr, mine, row, k, j, D, HELD, CACHED, GROUPS, ROWS)
             gate = sigmoid(gate_z + Wh + bias)  # REC-11
@@ -96,7 +96,7 @@ def adjoint_walk_kernel(
             b, width = row_of_team(turn, B, D, ONE_TEAM)
             time = tl.full((), T, tl.int64) - j
             inside, known, earlier = own < width, tl.where(j > 0, width, 0), own < tl.where(j < T, width, 0)
-            step = tl.full((), b, tl.int64) * T + time
+            step = b * T + time
             # Before the wait, so that they arrive meanwhile.
             gate = load_step(gates_ptr + step * D, own, 1, own < known, dtype)
             gamma_step = gamma_ptr + b * gamma_stride_b + time * gamma_stride_t
@@ -140,10 +140,10 @@ def compile_specs() -> list[CompileSpec]:
 
     def specs(storage: str, norm: str) -> list[CompileSpec]:
         options = division(1, 4096, STORAGES[storage].itemsize, 132).options
-        known = {"types": {"words_ptr": "*i64"}, "turns": 1, "B": 1, "NORM": norm, "CLIP": 100.0}
+        options |= {"types": {"words_ptr": "*i64"}, "turns": 1, "B": 1, "NORM": norm, "CLIP": 100.0}
         return [
-            compile_spec(stabilized_walk_kernel, storage, arithmetic, EPS=1e-6, **known, **options),
-            compile_spec(adjoint_walk_kernel, storage, arithmetic, **known, **options),
+            compile_spec(stabilized_walk_kernel, storage, arithmetic, EPS=1e-6, **options),
+            compile_spec(adjoint_walk_kernel, storage, arithmetic, **options),
         ]
 
     variants = (("fp64", "layer"), ("fp32", "layer"), ("bf16", "rms"), ("bf16", "layer"))

@@ -24,10 +24,11 @@ from ._launch import INTERPRETED, device_function, processors_of
 @device_function
 def row_of_team(turn, B, D: tl.constexpr, ONE_TEAM: tl.constexpr):
     """The batch row that this program's team walks in this turn, and its channels: none, if there is no row left."""
+    b = tl.full((), 0, tl.int64) + turn  # a batch may hold more than 2^31 numbers
     if ONE_TEAM:
-        return turn, D
+        return b, D
     else:
-        b = turn * tl.num_programs(1) + tl.program_id(1)
+        b = b * tl.num_programs(1) + tl.program_id(1)
         return b, tl.where(b < B, D, 0)
 
 
@@ -105,6 +106,11 @@ def division(B: int, D: int, itemsize: int, processors: int) -> Division:
     cached = held + L1 // group
     options = {"ROWS": at_once, "GROUPS": rows // at_once, "HELD": held, "CACHED": cached, "D": D, "BLOCK_K": block}
     return Division((programs, teams), triton.cdiv(B, teams), {**options, "ONE_TEAM": teams == 1, "num_warps": warps})
+
+
+def states_before(h0: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    """The state before every step [B, T, D], given that before the first [B, D] and those after each."""
+    return torch.cat([h0[:, None].to(h.dtype), h[:, :-1]], dim=1)[:, : h.shape[1]]
 
 
 def divided(B: int, W: torch.Tensor) -> Division:

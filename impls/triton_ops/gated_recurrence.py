@@ -13,12 +13,13 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ._checks import check_arrays, check_values
-from ._gated_gradients import gradients, slopes_and_gates, states_before
+from ._gated_gradients import gradients, slopes_and_gates
 from ._gated_kernels import backward_kernel, forward_kernel
 from ._gated_walk import walk_gated
 from ._launch import apply, arithmetic_dtype, launch
 from ._matmul import product
 from ._row import WIDEST_ROW, row_options
+from ._walk import states_before
 
 
 class _Row(torch.autograd.Function):

@@ -14,7 +14,6 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ._checks import check_arrays, check_choice, check_not_negative, check_values
-from ._gated_gradients import states_before
 from ._launch import apply, arithmetic_dtype, launch
 from ._matmul import product
 from ._parts import multiply
@@ -22,6 +21,7 @@ from ._row import WIDEST_ROW, row_options
 from ._stabilized_kernels import backward_kernel, forward_kernel
 from ._stabilized_mixing import mixing_of
 from ._stabilized_walk import walk_stabilized, walk_stabilized_adjoint
+from ._walk import states_before
 
 
 class _Row(torch.autograd.Function):
@@ -72,8 +72,8 @@ class _Walk(torch.autograd.Function):
         arithmetic = arithmetic_dtype(z.dtype)
         h = torch.empty(z.shape, dtype=arithmetic if keep else z.dtype, device=z.device)
         state = h0.to(arithmetic, memory_format=torch.contiguous_format, copy=True)
-        vectors = (vector.contiguous() for vector in (b_h, norm_weight, norm_bias))
-        walk_stabilized(z, gate_z, gamma, W_h.contiguous(), *vectors, state, h, options)
+        bias, weight, shift = (vector.contiguous() for vector in (b_h, norm_weight, norm_bias))
+        walk_stabilized(z, gate_z, gamma, W_h.contiguous(), bias, weight, shift, state, h, options)
         ctx.options = options
         if keep:
             ctx.save_for_backward(z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0, h)
@@ -88,9 +88,10 @@ class _Walk(torch.autograd.Function):
         D = z.shape[2]
         before = states_before(h0, h)
         mixing = mixing_of(z, gate_z, gamma, W_h, b_h.contiguous(), before, norm, eps)
-        vectors = (vector.contiguous() for vector in (norm_weight, norm_bias))
+        W_transposed, weight, shift = W_h.T.contiguous(), norm_weight.contiguous(), norm_bias.contiguous()
+        options = {"NORM": norm, "CLIP": clip}
         dmixed, dweight, dshift, dinitial = walk_stabilized_adjoint(
-            grad, gamma, W_h.T.contiguous(), *vectors, mixing, {"NORM": norm, "CLIP": clip}
+            grad, gamma, W_transposed, weight, shift, mixing, options
         )
         dz, dgamma = (dmixed * mixing.gates).to(z.dtype), (dmixed * before).to(z.dtype)
         dlogits = dmixed.mul_(mixing.slopes)

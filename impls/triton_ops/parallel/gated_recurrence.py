@@ -13,8 +13,9 @@ import triton
 from torch.autograd.function import once_differentiable
 
 from .._checks import check_arrays, check_values
-from .._gated_gradients import gradients, slopes_and_gates, states_before
+from .._gated_gradients import gradients, slopes_and_gates
 from .._launch import apply
+from .._walk import states_before
 from ..gated_recurrence import gated_recurrence as walked
 from ._advance import most_rows
 from ._cell import Cell
