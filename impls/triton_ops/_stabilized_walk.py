@@ -30,7 +30,7 @@ def stabilized_walk_kernel(
     NORM: tl.constexpr, EPS: tl.constexpr, CLIP: tl.constexpr, ONE_TEAM: tl.constexpr, D: tl.constexpr,
     HELD: tl.constexpr, CACHED: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Turn j finds the state after step j - 1 from what was mixed for it, and mixes what becomes the state after step j."""
+    """Round j finds the state after step j - 1 from what was mixed for it, and mixes what becomes the state after step j."""
     dtype: tl.constexpr = mixed_ptr.dtype.element_ty
     words_each: tl.constexpr = 2 if dtype == tl.float64 else 1
     k = tl.arange(0, BLOCK_K)
@@ -70,7 +70,7 @@ def stabilized_walk_kernel(
             mixed = tl.fma(gamma, h, tl.fma(gate, z, (1.0 - gate) * h))  # REC-12, REC-13
             publish(next_words + own, mixed, j + 2, D, inside)
             tl.store(mixed_ptr + b * D + own, mixed, mask=inside)
-            tl.debug_barrier()  # another thread may read it in the next turn
+            tl.debug_barrier()  # another thread may read it in the next round
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -81,8 +81,8 @@ def adjoint_walk_kernel(
     NORM: tl.constexpr, CLIP: tl.constexpr, ONE_TEAM: tl.constexpr, D: tl.constexpr,
     HELD: tl.constexpr, CACHED: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Turn j goes back through norm and mix of step T - j, given the gradient `pull` of its standardized mix, and through the
-    clip of the step before. There is no step T: its gradients are 0, and the first turn only begins."""
+    """Round j goes back through norm and mix of step T - j, given the gradient `pull` of its standardized mix, and through the
+    clip of the step before. There is no step T: its gradients are 0, and the first round only begins."""
     dtype: tl.constexpr = pull_ptr.dtype.element_ty
     words_each: tl.constexpr = 2 if dtype == tl.float64 else 1
     k = tl.arange(0, BLOCK_K)
@@ -131,7 +131,7 @@ def adjoint_walk_kernel(
                 pull = pull * weight
             publish(next_words + own, pull, j + 2, D, inside)
             tl.store(pull_ptr + b * D + own, pull, mask=inside)
-            tl.debug_barrier()  # another thread may read it in the next turn
+            tl.debug_barrier()  # another thread may read it in the next round
 
 
 def compile_specs() -> list[CompileSpec]:
