@@ -112,6 +112,8 @@ CASES = [
 every_case = pytest.mark.parametrize(
     ("name", "options"), CASES, ids=["-".join([name, *map(str, options.values())]) for name, options in CASES]
 )
+every_recurrence = pytest.mark.parametrize(("name", "options"), CASES[4:8], ids=["gated", "rms", "layer", "none"])
+WIDE = 130  # channels: more than a program holds
 
 
 # ---- inputs and comparison ---------------------------------------------------------
@@ -199,35 +201,45 @@ def test_states_are_handed_over_from_chunk_to_chunk(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", [FLOAT64, FLOAT32, FLOAT16], ids=["float64", "float32", "float16"])
-@pytest.mark.parametrize(("name", "options"), CASES[4:8], ids=["gated", "rms", "layer", "none"])
+@every_recurrence
 def test_a_recurrence_wider_than_the_registers_matches_the_formula(name, options, dtype):
-    assert_matches_formula(name, options, inputs(name, 2, 3, 130, dtype), steps=3)
+    assert_matches_formula(name, options, inputs(name, 3, 3, WIDE, dtype), steps=3)
 
 
-@every_case
-def test_no_steps_give_an_empty_result_and_zero_gradients(name, options):
-    arrays = inputs(name, 2, 0, 3, FLOAT32)
+def assert_no_steps_give_nothing(name, options, channels):
+    arrays = inputs(name, 2, 0, channels, FLOAT32)
     out, *gradients = value_and_gradients(lambda *a: getattr(triton_ops, name)(*a, **options), arrays, arrays[0])
-    assert out.shape == (2, 0, 3)
+    assert out.shape == (2, 0, channels)
     assert all(
         not gradient.any() and gradient.shape == array.shape for gradient, array in zip(gradients, arrays, strict=True)
     )
 
 
 @every_case
-def test_strides_do_not_change_a_bit_and_inputs_are_left_alone(name, options):
-    arrays = inputs(name, 2, 4, 5, FLOAT32)
+def test_no_steps_give_an_empty_result_and_zero_gradients(name, options):
+    assert_no_steps_give_nothing(name, options, channels=3)
+
+
+@every_recurrence
+def test_no_steps_of_a_wide_recurrence_give_an_empty_result_and_zero_gradients(name, options):
+    assert_no_steps_give_nothing(name, options, channels=WIDE)
+
+
+def assert_strides_do_not_matter(name, options, channels):
+    arrays = inputs(name, 2, 4, channels, FLOAT32)
     strided = []
     for array in arrays:
         if array.dim() == 3:
             array[1] = array[0]
-            strided.append(array[0].T.contiguous().T.expand(2, 4, 5))  # time fastest, one row for the whole batch
+            strided.append(
+                array[0].T.contiguous().T.expand(2, 4, channels)
+            )  # time fastest, one row for the whole batch
         elif array.dim() == 2:
             strided.append(array.T.contiguous().T)
         else:
             strided.append(torch.stack([array, array], 1)[:, 0])
     before = [array.clone() for array in strided]
-    grad = torch.ones((), device=DEVICE).expand(2, 4, 5)
+    grad = torch.ones((), device=DEVICE).expand(2, 4, channels)
     got = value_and_gradients(lambda *a: getattr(triton_ops, name)(*a, **options), strided, grad)
     expected = value_and_gradients(lambda *a: getattr(triton_ops, name)(*a, **options), arrays, grad.contiguous())
     # The projections of the gate are torch's, whose order of summation may follow the strides.
@@ -235,6 +247,16 @@ def test_strides_do_not_change_a_bit_and_inputs_are_left_alone(name, options):
     for one, other in zip(got[:1] + got[4:], expected[:1] + expected[4:], strict=True):
         torch.testing.assert_close(one, other, **(close if one.dim() == 3 else {"rtol": 1e-5, "atol": 1e-6}))
     assert all(torch.equal(array, copy) for array, copy in zip(strided, before, strict=True))
+
+
+@every_case
+def test_strides_do_not_change_a_bit_and_inputs_are_left_alone(name, options):
+    assert_strides_do_not_matter(name, options, channels=5)
+
+
+@every_recurrence
+def test_strides_of_a_wide_recurrence_do_not_change_a_bit(name, options):
+    assert_strides_do_not_matter(name, options, channels=WIDE)
 
 
 @every_dtype
@@ -297,7 +319,7 @@ def test_a_nan_reaches_later_steps_of_its_channel_only(name, bad):
     assert torch.equal(out.isnan(), expected) and torch.equal(out[~expected], clean[~expected])
 
 
-@pytest.mark.parametrize(("name", "options"), CASES[4:8], ids=["gated", "rms", "layer", "none"])
+@every_recurrence
 def test_a_nan_leaves_earlier_steps_and_other_rows_alone(name, options):
     arrays = inputs(name, 2, 4, 3, FLOAT32)
     clean = getattr(triton_ops, name)(*arrays, **options)
@@ -451,7 +473,7 @@ def test_every_kernel_compiles_without_a_gpu_and_tells_its_resources(capability,
     compiled = run_compiled(COMPILE_EVERYTHING, capability)
     record_property("resources", compiled)
     assert {"fp64", "fp32", "bf16"} == {kernel["storage"] for kernel in compiled}
-    assert len({kernel["kernel"] for kernel in compiled}) == 21
+    assert len({kernel["kernel"] for kernel in compiled}) == 23
     assert all(kernel["REG"] <= 255 for kernel in compiled)
     # The tiles of the product that many rows share fill the multiprocessor; every other kernel leaves room for more.
     assert all(kernel["shared"] <= (SHARED if "advance" in kernel["kernel"] else 32768) for kernel in compiled)

@@ -28,6 +28,10 @@ def triton_dtype(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
+def processors_of(device: torch.device) -> int:
+    return 2**30 if INTERPRETED else torch.cuda.get_device_properties(device).multi_processor_count
+
+
 def apply(function: type[torch.autograd.Function], options: tuple, *arrays: torch.Tensor | None) -> torch.Tensor:
     """function.apply(*options, keep, *arrays), where `keep` says whether backward may follow.
 

@@ -113,15 +113,16 @@ def parts_of(x: torch.Tensor, parts: int, dtype: torch.dtype = torch.bfloat16) -
 
 
 def multiply(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """left [N, K] times right [K, M] in float32, each of them in bfloat16 or float32; by tensor cores on a GPU.
+    """left [N, K] times right [K, M] in float32, by tensor cores on a GPU; float64 in float64. The dtypes may differ otherwise.
 
     Of the products of two numbers in p parts each those are left out that are no larger than what the parts leave:
     part i of one with part j of the other where i + j >= p.
     """
-    if not left.is_cuda or not left.numel():
-        return product(left.float(), right.float())
+    if left.dtype == torch.float64 or not left.is_cuda or not left.numel():
+        wide = arithmetic_dtype(left.dtype)
+        return product(left.to(wide), right.to(wide))
     dtype, parts = part_format(left.shape[1])
-    lefts, rights = (parts_of(x, 1 if x.dtype == dtype else parts, dtype) for x in (left, right))
+    lefts, rights = (x[None] if x.dtype == dtype else parts_of(x.float(), parts, dtype) for x in (left, right))
     pairs = [(x, y) for i, x in enumerate(lefts) for y in rights[: parts - i]]
     with full_precision(left.device):
         found = product(*pairs[0])

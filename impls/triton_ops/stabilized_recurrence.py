@@ -1,11 +1,11 @@
 """Stabilized recurrence in Triton: a gated mixture plus decay, normalized and clipped at every step.
 
-Clauses     REC-10 to REC-16
-Parallel    one program per batch row; time is a serial loop inside it up to 128 channels, one launch per step
-            above (_recurrence.py); kernels in _stabilized_kernels.py
-Memory      reads z, gate_z, gamma once; writes h once. For the gradient forward also writes h_{t-1} and the
-            gate; backward computes the norm again from them, and writes the gradient of the gate's logits,
-            from which one matrix product gives that of W_h.
+Clauses     REC-10 to REC-16, ADJ-6, ADJ-8
+Parallel    time is a serial loop inside one launch. Up to 128 channels one program per batch row, which holds W_h
+            (_row.py, _stabilized_kernels.py); above, all programs walk together (_walk.py, _stabilized_walk.py)
+Memory      reads z, gate_z, gamma once; writes h once, and for the gradient in float32. Backward computes mix and norm
+            again, above 128 channels the gates too, from one product with W_h; and from the gradient of the gate's
+            logits another product gives that of W_h.
 Precision   loads any float; state, gate, norm (two passes), matrix products and saved arrays in float32
             (float64 for float64); rounds once, at each store of a result
 """
@@ -16,30 +16,30 @@ from torch.autograd.function import once_differentiable
 from ._checks import check_arrays, check_choice, check_not_negative, check_values
 from ._launch import apply, arithmetic_dtype, launch
 from ._matmul import product
-from ._recurrence import lanes_over_outputs, row_options, walk_backward, walk_forward
+from ._parts import multiply
+from ._row import WIDEST_ROW, row_options
 from ._stabilized_kernels import backward_kernel, forward_kernel
+from ._stabilized_mixing import mixing_of
+from ._stabilized_walk import walk_stabilized, walk_stabilized_adjoint
+from ._walk import states_before
 
 
-class _StabilizedRecurrence(torch.autograd.Function):
+class _Row(torch.autograd.Function):
+    """One program per batch row."""
+
     @staticmethod
     def forward(ctx, options, keep, z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0):
         B, T, D = z.shape
-        carry = torch.empty((B, D), dtype=arithmetic_dtype(z.dtype), device=z.device).copy_(h0)
+        initial = h0.to(arithmetic_dtype(z.dtype)).contiguous()
         out = torch.empty_like(z, memory_format=torch.contiguous_format)
-        W_transposed = lanes_over_outputs(W_h)
-        previous, gates = (carry.new_empty((B, T, D)) for _ in range(2)) if keep else (carry, carry)
-
-        def run(first, steps, products):
-            launch(
-                forward_kernel, (B,), z.device,
-                z, gate_z, gamma, W_transposed, b_h, norm_weight, norm_bias, products, carry, out, previous,
-                gates, first, steps, T, D,
-                *z.stride(), *gate_z.stride(), *gamma.stride(), *W_transposed.stride(), *b_h.stride(),
-                *norm_weight.stride(),
-                *norm_bias.stride(), KEEP=keep, **options, **row_options(D),
-            )  # fmt: skip
-
-        walk_forward(run, W_h, carry, T)
+        W_transposed = W_h.T.contiguous()
+        previous, gates = (initial.new_empty((B, T, D)) for _ in range(2)) if keep else (initial, initial)
+        launch(
+            forward_kernel, (B,), z.device,
+            z, gate_z, gamma, W_transposed, b_h, norm_weight, norm_bias, initial, out, previous, gates, T, D,
+            *z.stride(), *gate_z.stride(), *gamma.stride(), *W_transposed.stride(), *b_h.stride(),
+            *norm_weight.stride(), *norm_bias.stride(), KEEP=keep, **options, **row_options(D),
+        )  # fmt: skip
         ctx.options = options
         if keep:
             ctx.save_for_backward(z, gamma, W_h, norm_weight, norm_bias, previous, gates)
@@ -50,24 +50,54 @@ class _StabilizedRecurrence(torch.autograd.Function):
     def backward(ctx, grad):
         z, gamma, W_h, norm_weight, norm_bias, previous, gates = ctx.saved_tensors
         B, T, D = z.shape
-        carry, dweight, dshift = (previous.new_zeros((B, D)) for _ in range(3))
         dz, dgamma = (torch.empty_like(z, memory_format=torch.contiguous_format) for _ in range(2))
         dlogits = torch.empty_like(previous)
-
-        def run(first, steps):
-            launch(
-                backward_kernel, (B,), z.device,
-                grad, z, gamma, W_h, norm_weight, norm_bias, previous, gates, carry, dz, dgamma, dlogits,
-                dweight, dshift,
-                first, steps, T, D, *grad.stride(), *z.stride(), *gamma.stride(), *W_h.stride(),
-                *norm_weight.stride(),
-                *norm_bias.stride(), **ctx.options, **row_options(D),
-            )  # fmt: skip
-
-        walk_backward(run, W_h, carry, dlogits)
+        dweight, dshift, dinitial = (previous.new_empty((B, D)) for _ in range(3))
+        launch(
+            backward_kernel, (B,), z.device,
+            grad, z, gamma, W_h, norm_weight, norm_bias, previous, gates, dz, dgamma, dlogits,
+            dweight, dshift, dinitial, T, D, *grad.stride(), *z.stride(), *gamma.stride(), *W_h.stride(),
+            *norm_weight.stride(), *norm_bias.stride(), **ctx.options, **row_options(D),
+        )  # fmt: skip
         dW = product(dlogits.reshape(-1, D).T, previous.reshape(-1, D))
-        gradients = (dz, dlogits, dgamma, dW, dlogits.sum((0, 1)), dweight.sum(0), dshift.sum(0), carry)
-        return None, None, *(gradient.to(z.dtype) for gradient in gradients)
+        found = (dz, dlogits, dgamma, dW, dlogits.sum((0, 1)), dweight.sum(0), dshift.sum(0), dinitial)
+        return None, None, *(gradient.to(z.dtype) for gradient in found)
+
+
+class _Walk(torch.autograd.Function):
+    """All programs together."""
+
+    @staticmethod
+    def forward(ctx, options, keep, z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0):
+        arithmetic = arithmetic_dtype(z.dtype)
+        h = torch.empty(z.shape, dtype=arithmetic if keep else z.dtype, device=z.device)
+        state = h0.to(arithmetic, memory_format=torch.contiguous_format, copy=True)
+        bias, weight, shift = (vector.contiguous() for vector in (b_h, norm_weight, norm_bias))
+        walk_stabilized(z, gate_z, gamma, W_h.contiguous(), bias, weight, shift, state, h, options)
+        ctx.options = options
+        if keep:
+            ctx.save_for_backward(z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0, h)
+        return h.to(z.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        """What is wanted of every mix; then every gradient is a product with it (ADJ-6)."""
+        z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0, h = ctx.saved_tensors
+        norm, eps, clip = ctx.options["NORM"], ctx.options["EPS"], ctx.options["CLIP"]
+        D = z.shape[2]
+        before = states_before(h0, h)
+        mixing = mixing_of(z, gate_z, gamma, W_h, b_h.contiguous(), before, norm, eps)
+        W_transposed, weight, shift = W_h.T.contiguous(), norm_weight.contiguous(), norm_bias.contiguous()
+        options = {"NORM": norm, "CLIP": clip}
+        dmixed, dweight, dshift, dinitial = walk_stabilized_adjoint(
+            grad, gamma, W_transposed, weight, shift, mixing, options
+        )
+        dz, dgamma = (dmixed * mixing.gates).to(z.dtype), (dmixed * before).to(z.dtype)
+        dlogits = dmixed.mul_(mixing.slopes)
+        dW = multiply(dlogits.view(-1, D).T, before.view(-1, D))
+        found = (dz, dlogits, dgamma, dW, dlogits.sum((0, 1)), dweight.sum(0), dshift.sum(0), dinitial)
+        return None, None, *(gradient.to(z.dtype) for gradient in found)
 
 
 def stabilized_recurrence(
@@ -113,4 +143,6 @@ def stabilized_recurrence(
         h0=(h0,),
     )
     options = {"NORM": norm, "EPS": float(eps), "CLIP": float(clip)}
-    return apply(_StabilizedRecurrence, (options,), z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0)
+    return apply(
+        _Row if z.shape[2] <= WIDEST_ROW else _Walk, (options,), z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0
+    )

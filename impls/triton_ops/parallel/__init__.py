@@ -2,9 +2,9 @@
 
     gated_recurrence_parallel(z, gamma, W_g, b_g, h0) -> (h, report)
 
-_cell says what is stepped, the recurrence or its adjoint. _advance takes many rows through many steps in one launch, _walk
-few rows through all steps; _chunks speculates and corrects the borders of chunks, _splice judges where they meet; _solver
-puts them together. `SUBJECT` puts it before whoever judges the loop.
+_cell says what is stepped, the recurrence or its adjoint. _advance takes many rows through many steps in one launch, and
+.._gated_walk few rows through all steps; _chunks speculates and corrects the borders of chunks, _splice judges where they
+meet; _solver puts them together. `SUBJECT` puts it before whoever judges the loop.
 """
 
 import torch

@@ -15,7 +15,7 @@ import triton.language as tl
 
 from .._compile import CompileSpec, aligned, compile_spec
 from .._device import sigmoid
-from .._launch import INTERPRETED, launch
+from .._launch import INTERPRETED, launch, processors_of
 from .._parts import parts_of, split
 from ._cell import Cell
 
@@ -199,10 +199,6 @@ def most_rows(D: int, device: torch.device) -> int:
         return MOST_ROWS
     largest = choices()[-1]
     return min(MOST_ROWS, processors_of(device) // triton.cdiv(D, largest["BLOCK_D"]) * largest["BLOCK_R"])
-
-
-def processors_of(device: torch.device) -> int:
-    return 2**30 if INTERPRETED else torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def shared_of(device: torch.device) -> int:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 import triton
 
+from .._gated_walk import walk_gated
 from ._advance import Rows, most_rows
 from ._cell import Cell, steps_to_shrink
 from ._chunks import UNIT, Borders, Mismatch, chain, freeze
 from ._splice import Splices
-from ._walk import walk
 
 FEWEST_STEPS = 16
 FEWEST_BEFORE_VERDICT = 8  # steps of a restart
@@ -138,7 +138,7 @@ def walk_rows(cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int) ->
     """Take all steps from `first` on one by one: state [B, D] in place, out [B, T, D]."""
     T = cell.shape[1]
     if state.shape[0] <= FEW_ROWS:
-        walk(cell, state, out, first, T - first)
+        walk_gated(cell.inflow, cell.gamma, cell.slope, cell.weight, cell.bias, state, out, first)
     else:  # one chunk as long as all of time
         Rows(cell, state, T).advance(out, first, T - first, T - first)
 

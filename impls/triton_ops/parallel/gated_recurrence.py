@@ -13,11 +13,12 @@ import triton
 from torch.autograd.function import once_differentiable
 
 from .._checks import check_arrays, check_values
+from .._gated_gradients import gradients, slopes_and_gates
 from .._launch import apply
+from .._walk import states_before
 from ..gated_recurrence import gated_recurrence as walked
 from ._advance import most_rows
 from ._cell import Cell
-from ._gradients import gradients, slopes_and_gates
 from ._solver import Report, solve
 
 
@@ -38,13 +39,13 @@ class _GatedRecurrence(torch.autograd.Function):
     def backward(ctx, g):
         """The adjoint; then every gradient is a product with it (ADJ-5)."""
         z, gamma, W_g, b_g, h0, h = ctx.saved_tensors
-        before = torch.cat([h0[:, None].float(), h[:, :-1]], dim=1)
+        before = states_before(h0, h)
         W, bias = in_cell_dtype(W_g, b_g.contiguous())
         slopes, gates = slopes_and_gates(z, W, bias, before)
         inflow, decay = in_cell_dtype(g.flip(1), gamma.flip(1))
         adjoint = Cell(inflow, decay, slopes, W.T.contiguous(), torch.zeros_like(bias))
         wanted, _ = solve(adjoint, torch.zeros_like(h0, dtype=torch.float32), ctx.chunk, ctx.tolerance)
-        found = gradients(g, wanted, gates, slopes, before)
+        found = (*gradients(g, wanted, gates, slopes, before), wanted[:, -1])
         return None, None, None, None, *(gradient.to(z.dtype) for gradient in found)
 
 
