@@ -196,8 +196,25 @@ def test_value_and_every_gradient_match_the_formula(name, options, shape, dtype)
 @pytest.mark.parametrize("dtype", [FLOAT64, BFLOAT16], ids=["float64", "bfloat16"])
 @pytest.mark.parametrize("name", ["decay_product", "decay_product_exact", "log_decay_product", "linear_recurrence"])
 def test_states_are_handed_over_from_chunk_to_chunk(name, dtype):
-    steps = 8 * _scan.chunking([torch.empty(2, 3, 5, dtype=dtype)], keep=True)["ROWS"] + 3  # more chunks than one hop
+    divided = _scan.division([torch.empty(2, 100, 5, dtype=dtype)], _scan.held(_scan.FORWARD, "linear", False, dtype))
+    steps = 3 * divided["DISTANCE"] * divided["SEGMENTS"] * divided["ROWS"] + 3  # more chunks than one hop
     assert_matches_formula(name, {}, inputs(name, 2, steps, 5, dtype), steps=steps)
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="compiled, every chunk has several segments")
+@pytest.mark.parametrize("dtype", [FLOAT64, FLOAT16], ids=["float64", "float16"])
+@pytest.mark.parametrize("name", ["decay_product", "log_decay_product", "linear_recurrence"])
+def test_states_are_handed_over_from_segment_to_segment(name, dtype, monkeypatch):
+    """Interpreted, a chunk is one segment otherwise. Forward's segments are two of backward's, lanes go in two groups."""
+    forward, backward = _scan.Held(6), _scan.Held(3)
+    monkeypatch.setattr(_scan, "held", lambda table, *of: forward if table is _scan.FORWARD else backward)
+
+    def division(arrays, limits, gated=False):
+        shape = {"SEGMENTS": 4, "ROWS": limits.rows, "GROUP": 3, "DISTANCE": 3, "BLOCK_D": 4, "VECTOR": 1}
+        return {**shape, "num_warps": 4}
+
+    monkeypatch.setattr(_scan, "division", division)
+    assert_matches_formula(name, {}, inputs(name, 2, 101, 5, dtype), steps=101)
 
 
 @pytest.mark.parametrize("dtype", [FLOAT64, FLOAT32, FLOAT16], ids=["float64", "float32", "float16"])

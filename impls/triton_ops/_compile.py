@@ -32,6 +32,7 @@ def compile_spec(
     types: Mapping[str, str] | None = None,
     num_warps: int = 4,
     enable_fp_fusion: bool = True,
+    maxnreg: int | None = None,
     **constexprs: Any,
 ) -> CompileSpec:
     """The types that a launch on contiguous arrays of dtype `storage` gives `kernel`, but for `types` of arguments.
@@ -55,6 +56,8 @@ def compile_spec(
         else:
             signature[name] = "i32"
     options = {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion}
+    if maxnreg is not None:
+        options["maxnreg"] = maxnreg
     spec = CompileSpec(kernel, signature, constexprs, options, storage, {})
     return aligned(spec, *(name for name in kernel.arg_names if signature[name].startswith("*")))
 

@@ -16,7 +16,7 @@ from ._checks import check_arrays, check_choice, check_values
 from ._gate_networks import SHAPES, Networks, logits_of, networks_adjoint, parts_backward
 from ._launch import apply, triton_dtype
 from ._parts import operand_dtype
-from ._scan import Exchange, computes_again, gated_chunking
+from ._scan import BACKWARD, FORWARD, Exchange, computes_again, division, held, room_for_states
 from ._scan_kernels import backward_kernel, forward_kernel
 
 SUMMARIES = ("factor", "flow")
@@ -29,15 +29,20 @@ class _DecayGateScan(torch.autograd.Function):
         hidden, logits = logits_of(nets, form)
         base, context = logits.view(2, *b.shape)
         h = torch.empty_like(b, memory_format=torch.contiguous_format)
-        exchange = Exchange([base, b, h0], SUMMARIES, gated_chunking(b, keep))
-        if b.shape[1]:
-            exchange.run(
-                forward_kernel, base, context, nets.b2, b, h0, h,
-                KIND="linear", GATED=True, ARITHMETIC=triton_dtype(base.dtype),
-            )  # fmt: skip
         ctx.form, ctx.again = form, computes_again("linear", b.dtype)
+        arrays = [base, b, h0]
+        forward, backward = (
+            division(arrays, held(table, "linear", True, b.dtype), True) for table in (FORWARD, BACKWARD)
+        )
+        kept = backward["ROWS"] if keep and ctx.again else 0
+        states = room_for_states(b, kept) if kept else h
+        if b.shape[1]:
+            Exchange(arrays, SUMMARIES, forward).run(
+                forward_kernel, base, context, nets.b2, b, h0, h, states,
+                KIND="linear", GATED=True, KEEP=kept, ARITHMETIC=triton_dtype(base.dtype),
+            )  # fmt: skip
         if keep:
-            ctx.save_for_backward(b, h0, *arguments, hidden, logits, exchange.after if ctx.again else h)
+            ctx.save_for_backward(b, h0, *arguments, hidden, logits, states)
         return h
 
     @staticmethod
@@ -47,10 +52,11 @@ class _DecayGateScan(torch.autograd.Function):
         nets = Networks.of(arguments)
         base, context = logits.view(2, *b.shape)
         parts = parts_backward(nets)
-        exchange = Exchange([grad, base, b, h0], SUMMARIES, gated_chunking(b, keep=True))
+        arrays = [grad, base, b, h0]
+        exchange = Exchange(arrays, SUMMARIES, division(arrays, held(BACKWARD, "linear", True, b.dtype), True))
         N, D = logits.shape[1:]
         dlogits = logits.new_empty(2, N, parts * D, dtype=operand_dtype(b.dtype))
-        db2 = logits.new_empty(2, *exchange.words)
+        db2 = logits.new_empty(2, exchange.segments * b.shape[0], D)
         db = torch.empty_like(b, memory_format=torch.contiguous_format)
         dh0 = torch.empty_like(h0, memory_format=torch.contiguous_format)
         if b.shape[1]:

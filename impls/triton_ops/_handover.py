@@ -1,11 +1,11 @@
 """How does a program of a scan get the state that the chunks of time before its own leave behind?
 
-A sequence is cut into chunks of time, one program each. A program first summarises its chunk, without the state that
-enters it: the product of the factors, and the state it would leave if it were entered by nothing. It publishes
-that summary, and needs one thing more, the state that enters. That is the state which chunk ``c - DISTANCE`` left,
-led through the summaries of the chunks between, one after the other. So one hop of waiting covers DISTANCE
-chunks, and since the chunks between are always composed in the same order from the same numbers, the result does
-not depend on who was ready when: it is reproducible bit for bit.
+A sequence is cut into chunks of time, one program each, and a chunk into segments, one warp each. A warp first
+summarises its segment, without the state that enters it: the product of the factors, and the state it would leave if it
+were entered by nothing. The program composes these to the summary of the chunk, publishes it, and needs one thing more,
+the state that enters. That is the state which chunk ``c - DISTANCE`` left, led through the summaries of the chunks
+between, one after the other. So one hop of waiting covers DISTANCE chunks, and since all is always composed in the same
+order from the same numbers, the result does not depend on who was ready when: it is reproducible bit for bit.
 
 Order       Chunks follow the order of program ids, in which GPUs start programs (NVIDIA's own scans rest on it too):
             whoever waits, waits for programs that already run.
@@ -14,6 +14,7 @@ Memory      Every word of the exchange says by itself whether it is there: it st
             The exchange is one number a channel and summary for every chunk, and stays in the cache.
 """
 
+import triton
 import triton.language as tl
 
 from ._device import reduce_max
@@ -33,11 +34,62 @@ def step(state, factor, flow, KIND: tl.constexpr):
         return state * factor
 
 
+@triton.jit
+def compose_linear(factor, flow, later_factor, later_flow):
+    return factor * later_factor, later_factor * flow + later_flow
+
+
+@triton.jit
+def compose_sum(flow, later_flow):
+    return flow + later_flow
+
+
+@triton.jit
+def compose_product(factor, later_factor):
+    return factor * later_factor
+
+
 @device_function
-def chunk_and_lane(lanes):
-    """Chunks in the order of programs, and in each chunk every lane (batch row and tile of channels) once."""
+def through_segments(factor, flow, KIND: tl.constexpr, SEGMENTS: tl.constexpr):
+    """The summaries of all segments of a chunk up to and with each."""
+    if SEGMENTS > 1:
+        places: tl.constexpr = factor.shape
+        by_segment: tl.constexpr = (SEGMENTS, factor.shape[0] // SEGMENTS)
+        factor, flow = tl.reshape(factor, by_segment), tl.reshape(flow, by_segment)
+        if KIND == "linear":
+            factor, flow = tl.associative_scan((factor, flow), 0, compose_linear)
+        elif KIND == "log_sum":
+            flow = tl.associative_scan(flow, 0, compose_sum)
+        else:
+            factor = tl.associative_scan(factor, 0, compose_product)
+        factor, flow = tl.reshape(factor, places), tl.reshape(flow, places)
+    return factor, flow
+
+
+@device_function
+def entering_segments(state, factor, flow, segment, KIND: tl.constexpr, SEGMENTS: tl.constexpr):
+    """The state that enters each segment, of the state that enters their chunk and of what through_segments says."""
+    if SEGMENTS == 1:
+        return state
+    BLOCK_D: tl.constexpr = state.shape[0] // SEGMENTS
+    place = tl.arange(0, state.shape[0])
+    before = tl.where(segment > 0, place - BLOCK_D, place)
+    if KIND != "log_sum":
+        factor = tl.gather(factor, before, 0)
+    if KIND == "linear" or KIND == "log_sum":
+        flow = tl.gather(flow, before, 0)
+    return tl.where(segment > 0, step(state, factor, flow, KIND), state)
+
+
+@device_function
+def chunk_and_lane(lanes, chunks, GROUP: tl.constexpr):
+    """Each lane (batch row and tile of channels) of each chunk once, chunks of a lane in the order of programs; GROUP lanes
+    go through time together, so that what is read at once lies together."""
     program = tl.program_id(0)
-    return program // lanes, program % lanes
+    group = program // (GROUP * chunks)
+    within = program - group * (GROUP * chunks)
+    size = tl.minimum(lanes - group * GROUP, GROUP)
+    return within // size, group * GROUP + within % size
 
 
 @device_function
@@ -45,13 +97,6 @@ def publish(word_ptr, value, inside):
     """Write a number as a word that is not UNWRITTEN: every NaN becomes the usual one."""
     value = tl.where(value == value, value, float("nan"))
     tl.store(word_ptr, value.to(word_ptr.dtype.element_ty, bitcast=True), mask=inside, cache_modifier=".cg")
-
-
-@device_function
-def received(word_ptr, there, otherwise, dtype: tl.constexpr):
-    """The number that was published as a word; `otherwise` where there is no such chunk."""
-    word = tl.load(word_ptr, mask=there, other=0, volatile=True)
-    return tl.where(there, word.to(dtype, bitcast=True), otherwise)
 
 
 @device_function
@@ -86,7 +131,7 @@ def entering_state(initial, after_ptr, factor_ptr, flow_ptr, chunk, stride, KIND
     known = chunk.to(tl.int64) - DISTANCE  # the chunk whose state afterwards is awaited, if there is one
     # The summaries wait for nobody, so they are there first; then the one word on which all later chunks wait.
     words = read_summaries(factor_ptr, flow_ptr, known, stride, KIND, DISTANCE)
-    while some_missing(words):
+    while DISTANCE > 1 and some_missing(words):
         words = read_summaries(factor_ptr, flow_ptr, known, stride, KIND, DISTANCE)
     after = tl.load(after_ptr + known * stride, mask=known >= 0, other=0, volatile=True)
     while some_missing((after,)):

@@ -2,16 +2,17 @@
 
 Clauses     MDI-1 (kind "linear"), SCAN-2 and STAB-3 ("product_floor"), STAB-8 ("product_exact"), SCAN-6
             ("log_sum")
-Parallel    one program per batch row, tile of channels and chunk of time; a chunk hands its state on to the later
-            ones (_handover.py). Kernels in _scan_kernels.py.
+Parallel    one program per batch row, tile of channels and chunk of time, one warp per segment of the chunk; a chunk
+            hands its state on to the later ones (_handover.py). Kernels in _scan_kernels.py.
 Memory      forward reads each input once and writes the result once; backward reads the gradient and the inputs
-            once, and computes the states again from those that entered the chunks, which forward leaves behind.
+            once, and computes the states again from those that entered the segments, which forward leaves behind.
             For float32 and float64 the linear recurrence reads its result instead of b and computes nothing again.
 Precision   loads any float, computes in float64 for float64 and float32 otherwise, rounds once when it stores.
-            Within a chunk the steps are taken one after the other from the state that enters it.
+            Within a segment the steps are taken one after the other from the state that enters it.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -23,43 +24,68 @@ from ._parts import TWO_SUFFICE_FROM, parts_needed
 from ._scan_kernels import backward_kernel, forward_kernel
 
 KINDS = ("linear", "product_floor", "product_exact", "log_sum")
-# A program of one warp holds ROWS steps of VECTOR channels a thread in registers, two or three numbers of each.
-# Measured on an H100: longer chunks hand over less often, until registers run out; backward holds more, and longer
-# chunks take the compiler disproportionately longer.
-ROWS = {torch.float64: 16, torch.float32: 64, torch.bfloat16: 64, torch.float16: 64}
-ROWS_WITH_GRADIENT = {torch.float64: 16, torch.float32: 48, torch.bfloat16: 32, torch.float16: 32}
-# Where decays are made of logits, a program holds two numbers for a factor and writes two gradients.
-ROWS_GATED = {torch.float64: 8, torch.float32: 32, torch.bfloat16: 32, torch.float16: 32}
-ROWS_GATED_WITH_GRADIENT = {torch.float64: 8, torch.float32: 24, torch.bfloat16: 16, torch.float16: 16}
-VECTOR = {torch.float64: 1, torch.float32: 1, torch.bfloat16: 2, torch.float16: 2}
-DISTANCE = 8  # chunks that one hop of waiting covers
+SEGMENTS = 4  # warps of a program, one after another in time
+GROUP = 128  # lanes (batch rows and tiles of channels) that go through time together
+DISTANCE = 3  # chunks that one hop of waiting covers
+VECTOR = {torch.float64: 1, torch.float32: 1, torch.bfloat16: 2, torch.float16: 2}  # channels of a thread
 
 
-def chunking(arrays: list[torch.Tensor], keep: bool) -> dict[str, Any]:
-    """How the kernels divide their work, given what they read and whether backward will need the same chunks."""
+class Held(NamedTuple):
+    """How many steps a warp holds, a register or two for each number, and how many registers a thread may have for all:
+    168 let twelve warps run at once on a processor, 128 sixteen."""
+
+    rows: int
+    registers: int | None = None
+
+
+# Chosen on an H200 (notes/scan.md): longer segments hand over less often, more warps hide more of the memory's latency.
+# Where backward computes states again, forward leaves those behind that enter backward's segments: its own are so long
+# as one or several of them.
+FORWARD = {
+    "linear": {torch.float64: Held(16), torch.float32: Held(60, 168), torch.bfloat16: Held(56, 168)},
+    "product": {torch.float64: Held(16), torch.float32: Held(80, 128), torch.bfloat16: Held(72, 128)},
+    "log_sum": {torch.float64: Held(16), torch.float32: Held(88, 128), torch.bfloat16: Held(64, 168)},
+    "gated": {torch.float64: Held(8), torch.float32: Held(24, 128), torch.bfloat16: Held(24, 128)},
+}
+BACKWARD = {
+    "linear": {torch.float64: Held(16), torch.float32: Held(40, 168), torch.bfloat16: Held(28, 168)},
+    "product": {torch.float64: Held(16), torch.float32: Held(40, 168), torch.bfloat16: Held(24, 128)},
+    "log_sum": {torch.float64: Held(16), torch.float32: Held(64, 168), torch.bfloat16: Held(64, 168)},
+    "gated": {torch.float64: Held(8), torch.float32: Held(16, 168), torch.bfloat16: Held(12, 128)},
+}
+
+
+def held(table: Mapping[str, Mapping[torch.dtype, Held]], kind: str, gated: bool, storage: torch.dtype) -> Held:
+    family = "gated" if gated else "product" if kind.startswith("product") else kind
+    return table[family][torch.bfloat16 if storage == torch.float16 else storage]
+
+
+def division(arrays: list[torch.Tensor], limits: Held, gated: bool = False) -> dict[str, Any]:
+    """How a kernel that reads these arrays divides its work. Where decays are made of logits a step has two wide numbers
+    a channel, so a thread has one channel."""
     storage, (_, T, D) = arrays[0].dtype, arrays[0].shape
-    if INTERPRETED:
-        return _interpreted(T, D)
-    vector = VECTOR[storage]
+    if INTERPRETED:  # it pays per operation, not per lane: all channels at once, and few rows that are only padding
+        rows, block = min(8, triton.next_power_of_2(max(T, 1))), min(1024, triton.next_power_of_2(D))
+        return {
+            "SEGMENTS": 1,
+            "ROWS": rows,
+            "GROUP": GROUP,
+            "DISTANCE": 2,
+            "BLOCK_D": block,
+            "VECTOR": 1,
+            "num_warps": 1,
+        }
+    vector = 1 if gated else VECTOR[storage]
     aligned = all(x.stride(-1) == 1 and not any(length % vector for length in (D, *x.stride()[:-1])) for x in arrays)
-    return _options((ROWS_WITH_GRADIENT if keep else ROWS)[storage], vector if aligned else 1)
+    return _options(limits, vector if aligned else 1)
 
 
-def gated_chunking(b: torch.Tensor, keep: bool) -> dict[str, Any]:
-    """The same where the decay gate's logits are read in place of factors: two wide numbers a channel, so one channel."""
-    if INTERPRETED:
-        return _interpreted(*b.shape[1:])
-    return _options((ROWS_GATED_WITH_GRADIENT if keep else ROWS_GATED)[b.dtype], 1)
-
-
-def _interpreted(T: int, D: int) -> dict[str, Any]:
-    """An interpreter pays per operation, not per lane: all channels at once, and few rows that are only padding."""
-    rows = min(8, triton.next_power_of_2(max(T, 1)))
-    return {"ROWS": rows, "DISTANCE": 2, "BLOCK_D": min(1024, triton.next_power_of_2(D)), "VECTOR": 1, "num_warps": 1}
-
-
-def _options(rows: int, vector: int) -> dict[str, Any]:
-    return {"ROWS": rows, "DISTANCE": DISTANCE, "BLOCK_D": 32 * vector, "VECTOR": vector, "num_warps": 1}
+def _options(limits: Held, vector: int) -> dict[str, Any]:
+    limited = {} if limits.registers is None else {"maxnreg": limits.registers}
+    return {
+        "SEGMENTS": SEGMENTS, "ROWS": limits.rows, "GROUP": GROUP, "DISTANCE": DISTANCE, "BLOCK_D": 32 * vector, "VECTOR": vector,
+        "num_warps": SEGMENTS, **limited,
+    }  # fmt: skip
 
 
 def computes_again(kind: str, storage: torch.dtype) -> bool:
@@ -69,39 +95,29 @@ def computes_again(kind: str, storage: torch.dtype) -> bool:
 
 
 def compile_specs() -> list[CompileSpec]:
-    specs = []
+    def specs(kind: str, storage: str, gated: bool) -> list[CompileSpec]:
+        dtype = STORAGES[storage]
+        again, vector = computes_again(kind, dtype), 1 if gated else VECTOR[dtype]
+        forward, backward = (held(table, kind, gated, dtype) for table in (FORWARD, BACKWARD))
+        wide = (("a_ptr", "context_ptr", "dbias_ptr") if gated else ()) + (("states_ptr",) if again else ())
+        word = "*i64" if storage == "fp64" else "*i32"
+        types = dict.fromkeys(("after_ptr", "factor_ptr", "flow_ptr"), word)
+        parts = parts_needed(dtype, TWO_SUFFICE_FROM) if gated else 1
+        return [
+            compile_spec(
+                forward_kernel, storage, wide, types=types, KIND=kind, GATED=gated, KEEP=backward.rows if again else 0,
+                **_options(forward, vector),
+            ),
+            compile_spec(
+                backward_kernel, storage, wide, types=types, KIND=kind, GATED=gated, PARTS=parts, AGAIN=again,
+                **_options(backward, vector),
+            ),
+        ]  # fmt: skip
+
     # The other kinds and storages compile to the same with other elementary steps and conversions.
-    for kind, storages in (("linear", STORAGES), ("product_floor", ("fp32", "bf16")), ("log_sum", ("fp32",))):
-        for storage in storages:
-            dtype = STORAGES[storage]
-            again = computes_again(kind, dtype)
-            word = "*i64" if storage == "fp64" else "*i32"
-            exchange = dict.fromkeys(("after_ptr", "factor_ptr", "flow_ptr"), word)
-            states = {"states_ptr": word} if again else {}
-            specs += [
-                compile_spec(
-                    forward_kernel, storage, types=exchange, KIND=kind, GATED=False,
-                    **_options(ROWS[dtype], VECTOR[dtype]),
-                ),
-                compile_spec(
-                    backward_kernel, storage, types=exchange | states, KIND=kind, GATED=False, PARTS=1, AGAIN=again,
-                    **_options(ROWS_WITH_GRADIENT[dtype], VECTOR[dtype]),
-                ),
-            ]  # fmt: skip
-            if kind == "linear":
-                wide = ("a_ptr", "context_ptr", "dbias_ptr")
-                parts = parts_needed(dtype, TWO_SUFFICE_FROM)
-                specs += [
-                    compile_spec(
-                        forward_kernel, storage, wide, types=exchange, KIND=kind, GATED=True,
-                        **_options(ROWS_GATED[dtype], 1),
-                    ),
-                    compile_spec(
-                        backward_kernel, storage, wide, types=exchange | states, KIND=kind, GATED=True, AGAIN=again,
-                        PARTS=parts, **_options(ROWS_GATED_WITH_GRADIENT[dtype], 1),
-                    ),
-                ]  # fmt: skip
-    return specs
+    known = [("linear", storage, gated) for storage in STORAGES for gated in (False, True)]
+    known += [("product_floor", "fp32", False), ("product_floor", "bf16", False), ("log_sum", "fp32", False)]
+    return [spec for kind, storage, gated in known for spec in specs(kind, storage, gated)]
 
 
 # ---- launch ------------------------------------------------------------------------
@@ -112,13 +128,14 @@ class Exchange:
     them unwritten, -1, at first."""
 
     def __init__(self, arrays: list[torch.Tensor], summaries: tuple[str, ...], options: dict[str, Any]):
-        """`arrays` [B, T, D] or [B, D] are read by the kernel, the first of them [B, T, D]; `options` from a chunking."""
+        """`arrays` [B, T, D] or [B, D] are read by the kernel, the first of them [B, T, D]; `options` from a division."""
         a = arrays[0]
         B, T, D = a.shape
         self.options = options
         tiles = triton.cdiv(D, self.options["BLOCK_D"])
-        chunks = triton.cdiv(T, self.options["ROWS"])
-        self.words = chunks * B, D  # one for every channel of a chunk
+        segments = self.options["SEGMENTS"]
+        chunks = triton.cdiv(T, segments * self.options["ROWS"])
+        self.segments = chunks * segments
         size = chunks * B * D
         dtype = torch.int64 if a.dtype == torch.float64 else torch.int32
         words = torch.full(((1 + len(summaries)) * size,), -1, dtype=dtype, device=a.device)
@@ -134,6 +151,12 @@ class Exchange:
         launch(kernel, self.grid, arrays[0].device, *arrays, *self.arguments, **options, **self.options)
 
 
+def room_for_states(b: torch.Tensor, rows: int) -> torch.Tensor:
+    """For the state before every `rows` steps of [B, T, D]."""
+    B, T, D = b.shape
+    return b.new_empty((triton.cdiv(T, rows), B, D), dtype=arithmetic_dtype(b.dtype))
+
+
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, kind, keep, a, b, initial):
@@ -141,13 +164,17 @@ class _Scan(torch.autograd.Function):
         b = a if b is None else b  # the kinds without b never read it
         summaries = {"linear": ("factor", "flow"), "log_sum": ("flow",)}.get(kind, ("factor",))
         arrays = [a, b, initial]
-        exchange = Exchange(arrays, summaries, chunking(arrays, keep))
-        arithmetic = triton_dtype(arithmetic_dtype(a.dtype))
-        if a.shape[1]:
-            exchange.run(forward_kernel, a, a, a, b, initial, out, KIND=kind, GATED=False, ARITHMETIC=arithmetic)
+        options = division(arrays, held(FORWARD, kind, False, a.dtype))
+        back = division([a], held(BACKWARD, kind, False, a.dtype))["ROWS"]
         ctx.kind, ctx.again = kind, computes_again(kind, a.dtype)
+        kept = back if keep and ctx.again else 0
+        states = room_for_states(a, kept) if kept else out if kind == "linear" else initial
+        if a.shape[1]:
+            Exchange(arrays, summaries, options).run(
+                forward_kernel, a, a, a, b, initial, out, states,
+                KIND=kind, GATED=False, KEEP=kept, ARITHMETIC=triton_dtype(arithmetic_dtype(a.dtype)),
+            )  # fmt: skip
         if keep:
-            states = exchange.after if ctx.again else out if kind == "linear" else initial
             ctx.save_for_backward(a, b if ctx.again else a, initial, states)
         return out
 
@@ -161,8 +188,7 @@ class _Scan(torch.autograd.Function):
         if a.shape[1]:
             summaries = ("flow",) if ctx.kind == "log_sum" else ("factor", "flow")
             arrays = [grad, a, b, initial]
-            exchange = Exchange(arrays, summaries, chunking(arrays, keep=True))
-            exchange.run(
+            Exchange(arrays, summaries, division(arrays, held(BACKWARD, ctx.kind, False, a.dtype))).run(
                 backward_kernel, grad, a, a, a, b, initial, states, da, da, db, dinitial,
                 KIND=ctx.kind, GATED=False, PARTS=1, AGAIN=ctx.again, ARITHMETIC=triton_dtype(arithmetic_dtype(a.dtype)),
             )  # fmt: skip

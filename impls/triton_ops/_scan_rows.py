@@ -10,15 +10,26 @@ FLOOR = tl.constexpr(1.9287498479639178e-22)  # e^-50
 
 
 @device_function
-def factor_of(a, KIND: tl.constexpr):
-    """What one step multiplies by; a product's is NaN below zero, so that a sign error cannot pass for decay."""
+def not_negative(raw_a, KIND: tl.constexpr):
+    """A product's rows, NaN where they are below zero: once for all where a row is used several times."""
+    if KIND == "linear" or KIND == "log_sum":
+        return raw_a
+    checked = ()
+    for j in tl.static_range(len(raw_a)):
+        checked = checked + (tl.where(raw_a[j] >= 0, raw_a[j], float("nan")),)
+    return checked
+
+
+@device_function
+def factor_of(a, KIND: tl.constexpr, CHECKED: tl.constexpr):
+    """What one step multiplies by; a product's is NaN below zero, so that a sign error cannot pass for decay. CHECKED says
+    that not_negative has seen to that."""
     if KIND == "product_floor":
         # Not tl.maximum: it would round the constant to float32 also where gamma is float64.
-        return tl.where(a >= 0, tl.where(a > FLOOR, a, FLOOR), float("nan"))
-    elif KIND == "product_exact":
-        return tl.where(a >= 0, a, float("nan"))
-    else:
-        return a
+        a = tl.where(a <= FLOOR, FLOOR, a) if CHECKED else tl.where(a >= 0, tl.where(a > FLOOR, a, FLOOR), float("nan"))
+    elif KIND == "product_exact" and not CHECKED:
+        a = tl.where(a >= 0, a, float("nan"))
+    return a
 
 
 @device_function
@@ -37,7 +48,7 @@ def reads_before(left, VECTOR: tl.constexpr):
 
 
 @device_function
-def as_read(rows):
+def as_read(rows, VECTOR: tl.constexpr):
     """The same rows, of which the compiler no longer knows that it has widened them before.
 
     It would keep the widened numbers of a chunk, and a register holds two of those that were read.
@@ -45,19 +56,19 @@ def as_read(rows):
     same = ()
     for j in tl.static_range(len(rows)):
         x = rows[j]
-        if COMPILED and x.dtype.primitive_bitwidth == 16 and x.shape[0] > 32:
+        if COMPILED and x.dtype.primitive_bitwidth == 16 and VECTOR == 2:
             x = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [x], dtype=x.dtype, is_pure=False, pack=2)
         same = same + (x,)
     return same
 
 
 @device_function
-def row_of(raw_a, raw_b, j, KIND: tl.constexpr, ARITHMETIC: tl.constexpr):
+def row_of(raw_a, raw_b, j, KIND: tl.constexpr, ARITHMETIC: tl.constexpr, CHECKED: tl.constexpr):
     """(factor, inflow) of one step; what a kind does not use is anything."""
     a = raw_a[j].to(ARITHMETIC)
     if KIND == "log_sum":
         return a, clip(a, LOWEST_LOG, 0.0)
-    return factor_of(a, KIND), raw_b[j].to(ARITHMETIC)
+    return factor_of(a, KIND, CHECKED), raw_b[j].to(ARITHMETIC)
 
 
 @device_function
