@@ -46,12 +46,21 @@ def settle() -> None:
     about the neighbours than about the code. One thread varies by what it is disturbed, which the best round is not.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take three quarters of the GPU
+    _keep_programs()
     if device_kind() == "cpu":
         import torch
 
         torch.set_num_threads(1)
         os.environ["NPROC"] = "1"  # the size of XLA's thread pool
         _keep_memory()
+
+
+def _keep_programs() -> None:
+    """Let JAX keep on disk what it compiles, as Triton and Inductor do by themselves: every process of a run finds it."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "mmrec-conformance" / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 def _keep_memory() -> None:
@@ -67,6 +76,12 @@ def _keep_memory() -> None:
     trim_threshold, mmap_max, arena_max = -1, -4, -8  # their numbers in malloc.h
     for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (arena_max, 1)):
         libc.mallopt(option, value)
+
+
+def unmeasured() -> Device:
+    """The device without its rates: for what only calls on it, and asks for no share of a limit."""
+    kind = device_kind()
+    return Device(kind, device_name(), "", _cache_bytes(kind), 1, {})
 
 
 def measure(dtypes: Iterable[str] = ("float32",)) -> Device:

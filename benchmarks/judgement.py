@@ -96,7 +96,7 @@ def judge_quickly(wanted: Iterable[Judged]) -> dict[str, Any]:
         command = [sys.executable, "-m", "pytest", "-p", "no:benchmark", *plugin.arguments(), "-q",
                    "--pyargs", *(f"mmrec.conformance.{name}" for name in modules), "-k", expression,
                    "--mmrec-profile=quick", f"--mmrec-result={folder}", *chosen,
-                   "-n", str(min(4, os.cpu_count() or 1)), "--dist=loadgroup"]  # fmt: skip
+                   "-n", str(os.cpu_count() or 1), "--dist=loadgroup"]  # fmt: skip
         ran = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
         path = Path(folder, "result.json")
         if not path.is_file():

@@ -9,8 +9,6 @@ Questions and answers are lines of JSON. It begins by saying on what it runs, an
     {"calls": n}        seconds a call, over n calls
 """
 
-import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,7 +16,8 @@ from typing import Any
 
 from mmrec.benchmarks.cases import DIRECTIONS, Case, Lengths
 from mmrec.benchmarks.clocks import clock_of
-from mmrec.benchmarks.device import Device, _cache_bytes, device_kind, device_name, settle
+from mmrec.benchmarks.device import device_kind, settle, unmeasured
+from mmrec.benchmarks.dialogue import answer_lines
 from mmrec.benchmarks.measurement import effort
 from mmrec.benchmarks.plans import PLANS
 from mmrec.benchmarks.work import Source, prepare
@@ -31,10 +30,7 @@ class Stopwatch:
 
     def __init__(self, subject: Subject):
         self.subject, self.kind = subject, device_kind()
-        # The machine's rates, which a share of the limit would need, are not: two revisions are compared.
-        self.device = Device(
-            self.kind, device_name() if self.kind == "cuda" else "cpu", "", _cache_bytes(self.kind), 1, {}
-        )
+        self.device = unmeasured()
         self.clock = clock_of(subject.framework, self.kind)
         self.work: Callable[[], Any] = lambda: None
 
@@ -80,26 +76,11 @@ class Stopwatch:
         return self.time(question["calls"])
 
 
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever the subject prints goes elsewhere
-
-    def say(answer: Any) -> None:
-        print(json.dumps(answer), file=answers, flush=True)
-
+def begin() -> tuple[Callable[[Any], Any], Any]:
     settle()
-    try:
-        stopwatch = Stopwatch(load(sys.argv[1]))
-        say(stopwatch.about())
-    except Exception as error:  # whatever a revision raises is an answer
-        say({"error": f"{type(error).__name__}: {error}"})
-        return
-    for line in sys.stdin:
-        try:
-            say(stopwatch.answer(json.loads(line)))
-        except Exception as error:
-            say({"error": f"{type(error).__name__}: {error}"})
+    stopwatch = Stopwatch(load(sys.argv[1]))
+    return stopwatch.answer, stopwatch.about()
 
 
 if __name__ == "__main__":
-    main()
+    answer_lines(begin)
