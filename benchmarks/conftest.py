@@ -126,7 +126,9 @@ def excused(case: Any, pytestconfig: pytest.Config) -> Any:
 
 
 @pytest.fixture
-def work(case: Any, device: Any, judged: Any, compiled: None, excused: Any, pytestconfig: pytest.Config) -> Callable[[], Any]:
+def work(
+    case: Any, device: Any, judged: Any, compiled: None, excused: Any, pytestconfig: pytest.Config
+) -> Callable[[], Any]:
     """The case as a function of nothing."""
     from mmrec.benchmarks.work import prepare
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrec.benchmarks.clocks import clock_of
+from mmrec.conformance.cache import cache_folder
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,7 @@ def settle() -> None:
 
 def _keep_programs() -> None:
     """Let JAX keep on disk what it compiles, as Triton and Inductor do by themselves: every process of a run finds it."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "mmrec-conformance" / "jax"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder("jax")))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 

@@ -39,7 +39,9 @@ class Run:
         """The whole budget."""
         return BUDGET_SECONDS[device.kind] if self.budget is None else self.budget
 
-    def compile_ahead(self, cases: Iterable[Case], device: Device, judged: Judgement, say: Callable[[str], None]) -> None:
+    def compile_ahead(
+        self, cases: Iterable[Case], device: Device, judged: Judgement, say: Callable[[str], None]
+    ) -> None:
         """Compile what may be timed. The budget begins here."""
         self.began = time.monotonic()
         if seconds := COMPILING[device.kind] * self.seconds(device):

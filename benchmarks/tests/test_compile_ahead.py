@@ -64,7 +64,9 @@ def test_every_case_is_reached_though_one_crashes_and_one_fails(processes):
 def test_it_ends_in_time_and_says_what_it_did_not_reach(processes):
     said, began = [], time.monotonic()
 
-    compile_ahead([case(implementation="hangs")] * 2 + [case(implementation="late")] * 3, unmeasured(), 3.0, said.append)
+    compile_ahead(
+        [case(implementation="hangs")] * 2 + [case(implementation="late")] * 3, unmeasured(), 3.0, said.append
+    )
 
     assert time.monotonic() - began < 30, "the two that hang would take 600 s"
     assert processes() == ["hangs", "hangs"]

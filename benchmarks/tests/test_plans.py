@@ -43,7 +43,9 @@ def test_peers_are_timed_with_ours_and_first_sizes_before_second_ones(kind):
     cases = every_case(kind)
     sizes = [size.lengths for size in PLANS[kind].scans]
     firsts = {op: PLANS[kind].of(row)[0].lengths for op, row in all_ops().items()}
-    keys = [(True,) if case.scaling else (False, case.lengths != firsts[case.op], case.framework == "jax") for case in cases]
+    keys = [
+        (True,) if case.scaling else (False, case.lengths != firsts[case.op], case.framework == "jax") for case in cases
+    ]
     scans = [case for case in cases if case.op == "linear_recurrence" and not case.scaling and case.framework != "jax"]
     places = [sizes.index(case.lengths) for case in scans]
 

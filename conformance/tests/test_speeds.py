@@ -88,7 +88,11 @@ def test_the_markdown_holds_every_line_of_the_tables_with_the_fastest_in_bold():
 
 
 def test_what_was_not_timed_is_named_in_its_cell_and_in_a_line_that_says_why():
-    spent = [row("jax", reason="spent"), peer("right", 1.0, reason="spent"), row("torch", dtype="float64", reason="slow")]
+    spent = [
+        row("jax", reason="spent"),
+        peer("right", 1.0, reason="spent"),
+        row("torch", dtype="float64", reason="slow"),
+    ]
     timed = document(*ROWS, row("jax", dtype="bfloat16"), untimed=spent)
     text = markdown_of(timed)
 
