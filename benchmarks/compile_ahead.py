@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import Any
 
-from mmrec.benchmarks.cases import Case, Lengths, has_weights
+from mmrec.benchmarks.cases import Case, Lengths, measures_to_compile
 from mmrec.benchmarks.clocks import clock_of
 from mmrec.benchmarks.device import Device, settle, unmeasured
 from mmrec.benchmarks.dialogue import answer_lines
@@ -59,10 +59,6 @@ def compile_ahead(cases: Iterable[Case], device: Device, seconds: float, say: Ca
             worker.result()
     left = f", {len(queue.waiting)} cases not reached" if queue.waiting else ""
     say(f"compiled in {time.monotonic() - began:.0f} s{left}")
-
-
-def measures_to_compile(case: Case) -> bool:
-    return case.framework == "jax" and has_weights(case.row)
 
 
 class Queue:

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from mmrec.benchmarks import compile_ahead as module
-from mmrec.benchmarks.cases import Case, Lengths
-from mmrec.benchmarks.compile_ahead import Queue, Room, compile_ahead, compile_case, measures_to_compile
+from mmrec.benchmarks.cases import Case, Lengths, measures_to_compile
+from mmrec.benchmarks.compile_ahead import Queue, Room, compile_ahead, compile_case
 from mmrec.benchmarks.device import unmeasured
 
 SMALL = Lengths(1, 8, 2)

@@ -3,7 +3,7 @@
 import pytest
 
 from mmrec.benchmarks import implementations as module
-from mmrec.benchmarks.cases import DIRECTIONS, Lengths
+from mmrec.benchmarks.cases import DIRECTIONS, Lengths, measures_to_compile
 from mmrec.benchmarks.implementations import BASELINE, Implementation, implementations
 from mmrec.benchmarks.peers import PEERS, peer_cases, peer_of
 from mmrec.benchmarks.plans import PLANS, REGIMES, SCALING, in_order, only, plan_cases, scaling_cases
@@ -43,9 +43,9 @@ def test_peers_are_timed_with_ours_and_first_sizes_before_second_ones(kind):
     cases = every_case(kind)
     sizes = [size.lengths for size in PLANS[kind].scans]
     firsts = {op: PLANS[kind].of(row)[0].lengths for op, row in all_ops().items()}
-    keys = [
-        (True,) if case.scaling else (False, case.lengths != firsts[case.op], case.framework == "jax") for case in cases
-    ]
+    keys = [(True,) if case.scaling else
+            (False, measures_to_compile(case), case.lengths != firsts[case.op], case.framework == "jax")
+            for case in cases]  # fmt: skip
     scans = [case for case in cases if case.op == "linear_recurrence" and not case.scaling and case.framework != "jax"]
     places = [sizes.index(case.lengths) for case in scans]
 

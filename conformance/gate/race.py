@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -132,11 +133,13 @@ def heat(
             if mine.about["reason"]:
                 yield f"{name}: not timed: {mine.about['reason']}"
                 return
-            cases = [(op, case) for op in ops for case in mine.ask(plan=op) if only is None or case["title"] in only]
+            plans = [[case for case in mine.ask(plan=op) if only is None or case["title"] in only] for op in ops]
         except Silent as reason:
             yield f"{name}: not timed: {reason}"
             return
-        for place, (op, case) in enumerate(cases):
+        # One case of every op before the second of any: the time may end.
+        cases = [case for turn in zip_longest(*plans) for case in turn if case is not None]
+        for place, case in enumerate(cases):
             if time.monotonic() > end:
                 yield (f"{name}: {len(cases) - place} of {len(cases)} cases not timed: its {seconds:.0f} s were spent "
                        f"(--bench-seconds gives more), from {case['title']} on")  # fmt: skip
@@ -145,7 +148,7 @@ def heat(
             try:
                 yield timed(mine, base, name, case)
             except Silent as reason:
-                yield f"{name}, {op}: not timed: {reason}"
+                yield f"{name}, {case['title']}: not timed: {reason}"
 
 
 def timed(mine: Stopwatch, base: Stopwatch, name: str, case: dict[str, Any]) -> Ratio:
