@@ -12,6 +12,14 @@ from typing import Any
 from mmrec.benchmarks.clocks import clock_of
 from mmrec.conformance.cache import cache_folder
 
+# JAX keeps on disk what it compiles for a GPU, as Triton and Inductor do by themselves: every process of a run finds it.
+# (What it compiles for a CPU holds on the very same processor only.)
+PROGRAMS_KEPT = {
+    "JAX_COMPILATION_CACHE_DIR": str(cache_folder("jax")),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
 
 @dataclass(frozen=True)
 class Device:
@@ -47,20 +55,15 @@ def settle() -> None:
     about the neighbours than about the code. One thread varies by what it is disturbed, which the best round is not.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take three quarters of the GPU
-    _keep_programs()
-    if device_kind() == "cpu":
+    if device_kind() == "cuda":
+        for name, value in PROGRAMS_KEPT.items():
+            os.environ.setdefault(name, value)
+    else:
         import torch
 
         torch.set_num_threads(1)
         os.environ["NPROC"] = "1"  # the size of XLA's thread pool
         _keep_memory()
-
-
-def _keep_programs() -> None:
-    """Let JAX keep on disk what it compiles, as Triton and Inductor do by themselves: every process of a run finds it."""
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder("jax")))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 def _keep_memory() -> None:

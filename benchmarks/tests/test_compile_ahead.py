@@ -10,7 +10,7 @@ import pytest
 from mmrec.benchmarks import compile_ahead as module
 from mmrec.benchmarks.cases import Case, Lengths, measures_to_compile
 from mmrec.benchmarks.compile_ahead import Queue, Room, compile_ahead, compile_case
-from mmrec.benchmarks.device import unmeasured
+from mmrec.benchmarks.device import PROGRAMS_KEPT, unmeasured
 
 SMALL = Lengths(1, 8, 2)
 
@@ -109,7 +109,7 @@ def test_a_case_waits_for_memory_and_one_alone_never_does():
 
 def test_what_one_process_compiles_another_one_finds(tmp_path):
     pytest.importorskip("jax")
-    environment = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    environment = {**PROGRAMS_KEPT, "JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PLATFORMS": "cpu"}
 
     def programs():
         process = module.Process(environment)
