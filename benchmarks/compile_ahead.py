@@ -11,6 +11,7 @@ ways to multiply matrices, and keeps what it chose: JAX's ops with weights are l
 autotuner keeps its choice where a library asks for that (peers.UNKEPT turns it off); what it compiled it keeps always.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -44,7 +45,7 @@ EVERY = 15.0  # seconds between two lines that say how far it is
 
 
 def compile_ahead(cases: Iterable[Case], device: Device, seconds: float, say: Callable[[str], None]) -> None:
-    """Every case once, the first ones first, for so many seconds at most."""
+    """Every case once, the first ones of each framework first, for so many seconds at most."""
     queue = Queue([case for case in cases if not measures_to_compile(case)], time.monotonic() + seconds)
     total, count = len(queue.waiting), min(os.cpu_count() or 1, len(queue.waiting))
     if not total:
@@ -52,7 +53,8 @@ def compile_ahead(cases: Iterable[Case], device: Device, seconds: float, say: Ca
     say(f"compiling {total} cases in {count} processes, for {seconds:.0f} s at most")
     began, room = time.monotonic(), Room(free_bytes(device) - count * ALONE)
     with ThreadPoolExecutor(count) as pool:
-        workers = {pool.submit(work_through, queue, room) for _ in range(count)}
+        frameworks = itertools.cycle(dict.fromkeys(case.framework for case in queue.waiting))
+        workers = {pool.submit(work_through, queue, room, next(frameworks)) for _ in range(count)}
         while wait(workers, timeout=EVERY).not_done:
             say(f"{total - len(queue.waiting)} of {total} cases begun after {time.monotonic() - began:.0f} s")
         for worker in workers:
@@ -72,7 +74,7 @@ class Queue:
         return max(0.0, self.deadline - time.monotonic())
 
     def take(self, framework: str) -> Case | None:
-        """The next one, if there is one and time for it; of that framework if possible, because a process has loaded it."""
+        """The next one, if there is one and time for it; of that framework while there are any: a process loads one."""
         with self.lock:
             if not self.waiting or not self.seconds_left:
                 return None
@@ -98,12 +100,11 @@ class Room:
             self.changed.notify_all()
 
 
-def work_through(queue: Queue, room: Room) -> None:
+def work_through(queue: Queue, room: Room, framework: str) -> None:
     """Give a process one case after the other; where it ends, a new one takes the next case."""
     process: Process | None = None
-    framework = ""
     while case := queue.take(framework):
-        framework, size = case.framework, HELD * bytes_moved(case)
+        size = HELD * bytes_moved(case)
         room.take(size)
         try:
             process = process or Process()

@@ -65,7 +65,7 @@ def test_it_ends_in_time_and_says_what_it_did_not_reach(processes):
     said, began = [], time.monotonic()
 
     compile_ahead(
-        [case(implementation="hangs")] * 2 + [case(implementation="late")] * 3, unmeasured(), 3.0, said.append
+        [case(implementation="hangs")] * 2 + [case(implementation="late")] * 3, unmeasured(), 6.0, said.append
     )
 
     assert time.monotonic() - began < 30, "the two that hang would take 600 s"
@@ -79,6 +79,15 @@ def test_jax_with_a_weight_matrix_is_left_to_the_process_that_times(processes):
 
     compile_ahead([case("decay_gate", "jax", "jax")], unmeasured(), 60.0, lambda text: pytest.fail(text))
     assert processes() == []
+
+
+def test_every_framework_is_begun_at_once(processes):
+    said = []
+    cases = [case(implementation="hangs")] * 5 + [case("decay_product", "quick", "jax")]
+
+    compile_ahead(cases, unmeasured(), 6.0, said.append)
+
+    assert sorted(processes()) == ["hangs", "hangs", "quick"], "jax's process helps with the others when it is done"
 
 
 def test_a_process_keeps_to_its_framework_while_there_is_work_of_it():
