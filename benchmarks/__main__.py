@@ -3,12 +3,14 @@
     python -m mmrec.benchmarks [--profile quick|gate|full] [--out results] [--budget S] [-- arguments of pytest]
 
 writes result.json (verdicts), benchmarks.json (times), report.html (both) and benchmarks.md (the tables, for a README).
+With a budget it ends in time: what judging leaves of it is for compiling and timing, the most important cases first.
 Exit 0 when everything conforms and no speed is suspicious or, with --check-thresholds after --, too low.
 """
 
 import argparse
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from mmrec.benchmarks.judgement import environment
@@ -17,13 +19,17 @@ from mmrec.conformance.report import write_report
 from mmrec.conformance.report.speeds import markdown_of
 
 HERE = Path(__file__).resolve().parent
+ENDING = 30.0  # seconds for what no budget stops: loading the frameworks, the last case, writing the page
 
 
 def main() -> int:
+    began = time.monotonic()
     given, pytest_arguments = parse(sys.argv[1:])
-    subjects = subjects_here()
-    if not subjects:
-        print("mmrec.benchmarks: none of the implementations can be loaded here", file=sys.stderr)
+    here = subjects_here()
+    subjects = given.subject or here
+    if not subjects or not set(subjects) <= set(here):
+        found = f"here are {', '.join(here)}" if here else "none of the implementations can be loaded here"
+        print(f"mmrec.benchmarks: {', '.join(subjects) or 'nothing'} to be timed: {found}", file=sys.stderr)
         return 2
     result_path, timings_path = given.out / "result.json", given.out / "benchmarks.json"
     for path in (result_path, timings_path):  # whatever happens below, no old file passes for a new one
@@ -33,9 +39,12 @@ def main() -> int:
     if not result_path.is_file():
         print("mmrec.benchmarks: the judge wrote no result, so nothing may be timed", file=sys.stderr)
         return 2
-    scaling = [] if given.no_scaling else ["--scaling"]
+    chosen = [] if given.no_scaling else ["--scaling"]
+    chosen += [f"--implementation={name}" for name in given.subject]
+    if given.budget is not None:
+        chosen.append(f"--budget={max(0.0, given.budget - (time.monotonic() - began) - ENDING):.0f}")
     timed = run("pytest", *plugin.arguments(), "-q", str(HERE / "test_speed.py"), f"--result={result_path}",
-                f"--timings={timings_path}", f"--budget={given.budget:g}", *scaling, *pytest_arguments)  # fmt: skip
+                f"--timings={timings_path}", *chosen, *pytest_arguments)  # fmt: skip
     if timings_path.is_file():
         times = timings.read(timings_path)
         write_report(result.read(result_path), given.out / "report.html", times)
@@ -55,8 +64,10 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--jobs", default="auto", help="processes that judge side by side (default: auto)")
     parser.add_argument("--no-scaling", action="store_true", help="leave out the points of the scaling figure")
-    parser.add_argument("--budget", type=float, default=420.0, metavar="S",
-                        help="seconds for everything that is timed, the judging apart (default: 420)")  # fmt: skip
+    parser.add_argument("--subject", action="append", default=[], metavar="NAME",
+                        help="judge and time only this one, beside its peers (repeatable)")  # fmt: skip
+    parser.add_argument("--budget", type=float, metavar="S",
+                        help="seconds for all of it (default: 420 on a GPU, 900 on a CPU, judging apart)")  # fmt: skip
     return parser.parse_args(arguments[:cut]), arguments[cut + 1 :]
 
 

@@ -20,7 +20,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--scaling", action="store_true", dest="mmrec_scaling",
                     help="also time one scan and one recurrence along T, B and D, for the report's figure")  # fmt: skip
     group.addoption("--budget", type=float, metavar="S", dest="mmrec_budget",
-                    help="seconds for all cases together (default: 240 on a GPU, 900 on a CPU)")  # fmt: skip
+                    help="seconds for all cases together (default: 420 on a GPU, 900 on a CPU)")  # fmt: skip
+    group.addoption("--implementation", action="append", default=[], metavar="NAME", dest="mmrec_implementations",
+                    help="time only this one and the peers of its framework (repeatable)")  # fmt: skip
     group.addoption("--check-thresholds", action="store_true", dest="mmrec_check_thresholds",
                     help="fail the run where a speed falls short of benchmarks/thresholds.toml")  # fmt: skip
 
@@ -88,6 +90,14 @@ def judged(request: pytest.FixtureRequest, device: Any) -> Any:
         pytest.exit(f"benchmarks: {refused}", returncode=pytest.ExitCode.USAGE_ERROR)
 
 
+@pytest.fixture(scope="session")
+def compiled(request: pytest.FixtureRequest, device: Any, judged: Any) -> None:
+    """What can be compiled before the clocks run; from here on the budget is spent."""
+    config = request.config
+    cases = cases_of(request.session)
+    config.stash[RUN].compile_ahead(cases, device, judged, lambda text: announce(config, text))
+
+
 def announce(config: pytest.Config, text: str) -> None:
     """A line in the terminal, past pytest's capture."""
     reporter = config.pluginmanager.getplugin("terminalreporter")
@@ -116,7 +126,9 @@ def excused(case: Any, pytestconfig: pytest.Config) -> Any:
 
 
 @pytest.fixture
-def work(case: Any, device: Any, judged: Any, excused: Any, pytestconfig: pytest.Config) -> Callable[[], Any]:
+def work(
+    case: Any, device: Any, judged: Any, compiled: None, excused: Any, pytestconfig: pytest.Config
+) -> Callable[[], Any]:
     """The case as a function of nothing."""
     from mmrec.benchmarks.work import prepare
 

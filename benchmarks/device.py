@@ -10,6 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from mmrec.benchmarks.clocks import clock_of
+from mmrec.conformance.cache import cache_folder
+
+# JAX keeps on disk what it compiles for a GPU, as Triton and Inductor do by themselves: every process of a run finds it.
+# (What it compiles for a CPU holds on the very same processor only.)
+PROGRAMS_KEPT = {
+    "JAX_COMPILATION_CACHE_DIR": str(cache_folder("jax")),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,10 @@ def settle() -> None:
     about the neighbours than about the code. One thread varies by what it is disturbed, which the best round is not.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take three quarters of the GPU
-    if device_kind() == "cpu":
+    if device_kind() == "cuda":
+        for name, value in PROGRAMS_KEPT.items():
+            os.environ.setdefault(name, value)
+    else:
         import torch
 
         torch.set_num_threads(1)
@@ -67,6 +79,12 @@ def _keep_memory() -> None:
     trim_threshold, mmap_max, arena_max = -1, -4, -8  # their numbers in malloc.h
     for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (arena_max, 1)):
         libc.mallopt(option, value)
+
+
+def unmeasured() -> Device:
+    """The device without its rates: for what only calls on it, and asks for no share of a limit."""
+    kind = device_kind()
+    return Device(kind, device_name(), "", _cache_bytes(kind), 1, {})
 
 
 def measure(dtypes: Iterable[str] = ("float32",)) -> Device:

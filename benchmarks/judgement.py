@@ -1,7 +1,7 @@
 """What did the judge pass? A number is only shown for an op, implementation and dtype whose records all conform.
 
 The verdicts come from a result file of the conformance suite. What the file does not speak of, or judged on another
-device, is judged first, quickly: every value and every gradient, profile quick, in a process of its own.
+device or in another version, is judged first, quickly: every value and every gradient, profile quick, in a process of its own.
 """
 
 import os
@@ -15,6 +15,7 @@ from typing import Any
 from mmrec.benchmarks.device import Device
 from mmrec.benchmarks.implementations import implementations
 from mmrec.conformance import plugin, result
+from mmrec.conformance.subjects import source_of
 
 Judged = tuple[str, str, str]  # subject, op, dtype
 PASSED = ""
@@ -26,11 +27,15 @@ class Refused(Exception):
 
 
 def verdicts(document: dict[str, Any], devices: Collection[str]) -> dict[Judged, str]:
-    """Why each (subject, op, dtype) judged on a device of that name may not be timed; PASSED where it may."""
+    """Why each (subject, op, dtype) judged on a device of that name may not be timed; PASSED where it may.
+
+    A verdict on other code than that which is here says nothing.
+    """
     found: dict[Judged, str] = {}
+    same = {name for name, about in document["subjects"].items()
+            if about["environment"].get("device") in devices and about.get("source") == source_of(name)}  # fmt: skip
     for record in document["records"]:
-        elsewhere = document["subjects"][record["subject"]]["environment"].get("device") not in devices
-        if elsewhere or record["left_out"] or record["verdict"] == "NOT_IMPLEMENTED":
+        if record["subject"] not in same or record["left_out"] or record["verdict"] == "NOT_IMPLEMENTED":
             continue
         key = record["subject"], record["op"], record["dtype"]
         found.setdefault(key, PASSED)
@@ -62,7 +67,11 @@ def judgement(wanted: Iterable[Judged], path: Path | None, devices: Collection[s
     lacking = sorted(set(wanted) - set(found))
     if lacking:
         names = ", ".join(sorted({subject for subject, _, _ in lacking}))
-        where = f"{path} has no verdict on some of it on this device" if path else "there is no result file"
+        where = (
+            f"{path} has no verdict on some of it, as it is here and on this device"
+            if path
+            else "there is no result file"
+        )
         say(f"judging {names} first ({where}): values and gradients of what is timed, profile quick")
         quick = verdicts(judge_quickly(lacking), devices)
         found = {**quick, **found}
@@ -96,7 +105,7 @@ def judge_quickly(wanted: Iterable[Judged]) -> dict[str, Any]:
         command = [sys.executable, "-m", "pytest", "-p", "no:benchmark", *plugin.arguments(), "-q",
                    "--pyargs", *(f"mmrec.conformance.{name}" for name in modules), "-k", expression,
                    "--mmrec-profile=quick", f"--mmrec-result={folder}", *chosen,
-                   "-n", str(min(4, os.cpu_count() or 1)), "--dist=loadgroup"]  # fmt: skip
+                   "-n", str(os.cpu_count() or 1), "--dist=loadgroup"]  # fmt: skip
         ran = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
         path = Path(folder, "result.json")
         if not path.is_file():

@@ -34,9 +34,14 @@ def effort(work: Callable[[], Any], clock: Callable[[], float], kind: str) -> di
     return {"rounds": rounds, "iterations": calls, "warmup_rounds": 1 if seconds < CASE_SECONDS[kind] else 0}
 
 
+def is_long_loop(case: Case) -> bool:
+    """Whether it may take one step after the other, and many of them."""
+    return case.lengths.T >= LONG_LOOP and has_weights(case.row) and bool(case.row.carry)
+
+
 def too_slow(case: Case, source: Source, device: Device) -> str:
     """Why a long loop is not even tried, or "": from the time of a few of its steps, which all cost the same."""
-    if case.lengths.T < LONG_LOOP or not (has_weights(case.row) and case.row.carry):
+    if not is_long_loop(case):
         return ""
     few = replace(case, lengths=replace(case.lengths, T=case.lengths.T // PROBED))
     work, clock = prepare(source, few, device), clock_of(case.framework, device.kind)

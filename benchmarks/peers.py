@@ -56,6 +56,8 @@ class Peer:
         return ""
 
 
+# What keeps a library from storing a choice that it made by measuring.
+UNKEPT = {"FLA_CACHE_RESULTS": "0", "TRITON_CACHE_AUTOTUNING": "0"}
 LAYOUTS = ("BTD", "BDT")
 PRODUCT: Any = {"op": "decay_product_exact", "starts_from": 1.0}
 LOG_PRODUCT: Any = {"op": "decay_product", "starts_from": 1.0, "declares": {"class": "log"}}  # has a bound of its own

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mmrec.benchmarks.cases import DIRECTIONS, Case, Lengths, has_weights
+from mmrec.benchmarks.cases import DIRECTIONS, Case, Lengths, has_weights, measures_to_compile
 from mmrec.benchmarks.implementations import implementations
 from mmrec.conformance.ops import Op, all_ops
 
@@ -109,20 +109,14 @@ SCALING = {
 }  # fmt: skip
 
 
-# Sizes of a plan at which a framework is timed, from the first: JAX compiles a program for every one, for seconds.
-MOST_SIZES = {"jax": 2}
-
-
 def plan_cases(kind: str) -> Iterator[Case]:
     """Ours at every size, the baseline first in each group."""
     for op in all_ops().values():
-        for place, size in enumerate(PLANS[kind].of(op)):
+        for size in PLANS[kind].of(op):
             for dtype in size.dtypes:
                 for regime in size.regimes:
                     for direction in DIRECTIONS:
-                        for case in _each(op.name, direction, size.lengths, dtype, regime):
-                            if place < MOST_SIZES.get(case.framework, len(PLANS[kind].of(op))):
-                                yield case
+                        yield from _each(op.name, direction, size.lengths, dtype, regime)
 
 
 def scaling_cases(kind: str) -> Iterator[Case]:
@@ -138,11 +132,28 @@ def _each(op: str, direction: str, lengths: Lengths, dtype: str, regime: str = "
             yield Case(op, name, one.framework, direction, lengths, dtype, regime, scaling=scaling)
 
 
+def only(cases: list[Case], names: list[str]) -> list[Case]:
+    """Those of these implementations, and of the peers in the same frameworks; all where no name is given.
+
+    ValueError where there is no such implementation.
+    """
+    if not names:
+        return cases
+    unknown = set(names) - set(implementations())
+    if unknown:
+        known = ", ".join(implementations())
+        raise ValueError(f"--implementation: {', '.join(sorted(unknown))}: there is none; expected some of {known}")
+    frameworks = {implementations()[name].framework for name in names}
+    return [case for case in cases if (case.framework in frameworks if case.peer else case.implementation in names)]
+
+
 def in_order(cases: list[Case]) -> list[Case]:
     """The order in which they are timed, so that what a spent budget leaves out is what matters least.
 
-    The first sizes of every op come before the second ones, and what is compared is timed together: the baseline, ours,
-    then the peers. JAX comes after PyTorch, since it does not give memory back once it has it; the points of scaling last.
+    The first size of every op comes before the others, and what is compared is timed together: the baseline, ours, then
+    the peers. Of the first sizes as of the others JAX comes after PyTorch, since it does not give memory back once it has
+    it. What is compiled where it is timed (compile_ahead.py), for ten seconds and more, comes after that, and the points
+    of scaling last.
     """
     sizes: dict[str, dict[Lengths, int]] = defaultdict(dict)
     for case in cases:
@@ -151,6 +162,7 @@ def in_order(cases: list[Case]) -> list[Case]:
 
     def place(case: Case) -> tuple[Any, ...]:
         size = sizes[case.op][case.lengths]
-        return case.scaling, case.framework == "jax", size, groups[case.group], case.peer
+        slow = measures_to_compile(case)
+        return case.scaling, slow, size > 0, case.framework == "jax", size, groups[case.group], case.peer
 
     return sorted(cases, key=place)

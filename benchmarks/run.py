@@ -1,12 +1,13 @@
 """One benchmark run: what was timed, what was not and why, and what is wrong with it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mmrec.benchmarks import thresholds
 from mmrec.benchmarks.cases import Case
+from mmrec.benchmarks.compile_ahead import compile_ahead
 from mmrec.benchmarks.device import Device
 from mmrec.benchmarks.implementations import missing_here
 from mmrec.benchmarks.judgement import Judgement
@@ -15,7 +16,8 @@ from mmrec.benchmarks.peer_check import check
 from mmrec.benchmarks.peers import peer_of
 from mmrec.benchmarks.work import Source, source_of, too_large
 
-BUDGET_SECONDS = {"cpu": 900.0, "cuda": 240.0}  # for all cases together, the judging apart
+BUDGET_SECONDS = {"cpu": 900.0, "cuda": 420.0}  # for all cases together, the judging apart
+COMPILING = {"cpu": 0.0, "cuda": 0.4}  # the share of it that may go into compiling ahead; on a CPU few cases compile
 
 
 class Excused(Exception):
@@ -33,15 +35,24 @@ class Run:
     untimed: list[Row] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def seconds(self, device: Device) -> float:
+        """The whole budget."""
+        return BUDGET_SECONDS[device.kind] if self.budget is None else self.budget
+
+    def compile_ahead(
+        self, cases: Iterable[Case], device: Device, judged: Judgement, say: Callable[[str], None]
+    ) -> None:
+        """Compile what may be timed. The budget begins here."""
+        self.began = time.monotonic()
+        if seconds := COMPILING[device.kind] * self.seconds(device):
+            compile_ahead([case for case in cases if not reason_against(case, device, judged)], device, seconds, say)
+
     def leave_out(self, case: Case, reason: str) -> None:
         self.untimed.append({**described(case), "reason": reason})
 
     def source(self, case: Case, device: Device, judged: Judgement) -> Source:
         """What to call; Excused, with the reason, where it cannot or may not be timed."""
-        reason = peer_of(case).missing_here() if case.peer else missing_here(case.implementation, device.kind)
-        if not reason and not case.peer:
-            reason = judged.reason_against((case.implementation, case.op, case.dtype))
-        reason = reason or self._out_of_time(device) or too_large(case, device)
+        reason = reason_against(case, device, judged) or self._out_of_time(device) or too_large(case, device)
         if reason:
             raise Excused(reason)
         source = source_of(case)
@@ -52,7 +63,7 @@ class Run:
         return source
 
     def _out_of_time(self, device: Device) -> str:
-        budget = BUDGET_SECONDS[device.kind] if self.budget is None else self.budget
+        budget = self.seconds(device)
         self.began = time.monotonic() if self.began is None else self.began
         spent = time.monotonic() - self.began > budget
         return f"not timed: the run's {budget:g} s were spent (--budget gives it more)" if spent else ""
@@ -76,6 +87,14 @@ class Run:
             expected = thresholds.read().get(self.device.kind, {})
             missed = thresholds.misses(self.rows, self.untimed, expected)
             self.problems += [f"threshold missed: {line}" for line in missed]
+
+
+def reason_against(case: Case, device: Device, judged: Judgement) -> str:
+    """Why a case may not be timed here at all, or ""."""
+    if case.peer:
+        return peer_of(case).missing_here()
+    key = case.implementation, case.op, case.dtype
+    return missing_here(case.implementation, device.kind) or judged.reason_against(key)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from mmrec.benchmarks.device import Device
 from mmrec.benchmarks.implementations import BASELINE
 from mmrec.benchmarks.measurement import Row
 from mmrec.benchmarks.run import Run
+from mmrec.conformance.report.speeds import untimed_lines
 from mmrec.conformance.report.wording import duration, used
 
 WIDTH = 120  # where the output is no terminal
@@ -31,9 +32,8 @@ def print_run(run: Run, thresholds_checked: bool, path: Path) -> None:
     if run.rows and run.device:
         print_table(run.rows, run.device, console)
         console.print(f"times   {path}")
-    for reason in dict.fromkeys(row["reason"] for row in run.untimed):
-        count = sum(row["reason"] == reason for row in run.untimed)
-        console.print(f"{count} x {reason}", style="dim", soft_wrap=True, highlight=False)
+    for line in untimed_lines(run.untimed):
+        console.print(line, style="dim", soft_wrap=True, highlight=False)
     for problem in run.problems:
         console.print(problem, style="bold red", soft_wrap=True, highlight=False)
     if thresholds_checked:

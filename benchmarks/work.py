@@ -88,9 +88,13 @@ def free_bytes(device: Device) -> int:
 
 def prepare(source: Source, case: Case, device: Device) -> Callable[[], Any]:
     """A function of nothing that runs the case once, on the next set of inputs."""
-    make = _torch_calls if case.framework == "torch" else _jax_calls
-    calls = itertools.cycle(list(make(source, case, device)))
+    calls = itertools.cycle(list(calls_of(source, case, device)))
     return lambda: next(calls)()
+
+
+def calls_of(source: Source, case: Case, device: Device) -> Iterator[Callable[[], Any]]:
+    """The case on one set of inputs after the other, each made when it is asked for."""
+    return (_torch_calls if case.framework == "torch" else _jax_calls)(source, case, device)
 
 
 def _torch_calls(source: Source, case: Case, device: Device) -> Iterator[Callable[[], Any]]:

@@ -11,6 +11,7 @@ from mmrec.conformance.cases import EDGE_SHAPES, FEWEST_STEPS, QUICK_SHAPES, SHA
 from mmrec.conformance.explore import Examine, explore
 from mmrec.conformance.judge import Trial
 from mmrec.conformance.ops import Property, Sizes, all_ops
+from mmrec.conformance.subjects import source_of
 from mmrec.conformance.verdicts import FATAL, Finding, Record, Verdict
 from mmrec.conformance.worker import Answer, Profile, Request
 
@@ -59,8 +60,9 @@ class Examination:
         self.worker = session.worker(given)
         self.profile: Profile = self.worker.profile
         check = part.name if part else node.function.__name__.removeprefix("test_")  # type: ignore[attr-defined]
-        about = {"given": given, "framework": self.profile.framework, "environment": self.profile.environment,
-                 "declares": self.profile.declares, "interpreted": self.profile.interpreted}  # fmt: skip
+        about = {"given": given, "source": source_of(given), "framework": self.profile.framework,
+                 "environment": self.profile.environment, "declares": self.profile.declares,
+                 "interpreted": self.profile.interpreted}  # fmt: skip
         self.record = Record(check, [], self.profile.name, op, dtype, about=about)
         declares, twice = self.profile.declares.get(op, {}), not self.profile.interpreted
         self.trial = Trial(self.send, self.op, dtype, declares, twice)

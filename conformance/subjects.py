@@ -1,5 +1,6 @@
 """Subjects: whatever implements some ops. Loading one, checking its dictionary, saying clearly what is wrong with it."""
 
+import hashlib
 import importlib
 import importlib.util
 import re
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,6 +46,23 @@ def load(given: str) -> Subject:
     if not hasattr(module, "SUBJECT"):
         raise SubjectError(f"{given}: has no SUBJECT; expected a dictionary with name, framework and ops")
     return from_dictionary(module.SUBJECT, given)
+
+
+@cache
+def source_of(given: str) -> str:
+    """What tells a built-in's code from another version of it: a digest of its backend's folder, which is all it imports
+    of ours. "" for other subjects."""
+    if given not in BUILT_IN:
+        return ""
+    backend = ".".join(BUILT_IN[given].split(".")[:3])
+    found = importlib.util.find_spec(backend)
+    if found is None or not found.submodule_search_locations:
+        return ""
+    digest = hashlib.sha256()
+    for folder in map(Path, found.submodule_search_locations):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def from_dictionary(entries: Any, given: str) -> Subject:

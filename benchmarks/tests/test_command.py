@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,6 +48,40 @@ def test_it_judges_then_times_then_writes_page_and_table(children, tmp_path):
     )
     assert 'id="speeds"' in (tmp_path / "report.html").read_text()
     assert "**linear_recurrence**" in (tmp_path / "benchmarks.md").read_text()
+
+
+def timed_with(calls):
+    return next(arguments for module, arguments in calls if module == "pytest")
+
+
+def test_what_judging_takes_of_a_budget_is_not_left_for_timing(monkeypatch, children):
+    calls, _ = children
+    clock = iter([1000.0, 1100.0])  # judging takes 100 s
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:2], "--budget", "500"])
+
+    assert command.main() == 0
+    assert f"--budget={500 - 100 - command.ENDING:.0f}" in timed_with(calls)
+
+
+def test_without_a_budget_the_device_s_own_holds(children):
+    calls, _ = children
+
+    assert command.main() == 0
+    assert not any(argument.startswith("--budget") for argument in timed_with(calls))
+
+
+def test_one_subject_is_judged_and_timed_and_an_unknown_one_refused(monkeypatch, children, capsys):
+    calls, _ = children
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:2], "--subject", "jax"])
+
+    assert command.main() == 0
+    assert calls[0][1][:2] == ("verify", "jax") and "torch" not in calls[0][1]
+    assert "--implementation=jax" in timed_with(calls)
+
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:2], "--subject", "nobody"])
+    assert command.main() == 2
+    assert "nobody to be timed: here are torch, jax" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("module", ["mmrec.conformance", "pytest"])

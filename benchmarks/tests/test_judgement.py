@@ -6,13 +6,15 @@ import pytest
 
 from mmrec.benchmarks import judgement
 from mmrec.benchmarks.judgement import PASSED, Refused, verdicts
+from mmrec.conformance.subjects import source_of
 
 CLAUSES = ["SCAN-2"]
 
 
-def document(*records, device="cpu"):
+def document(*records, device="cpu", source=None):
+    source = source_of("torch") if source is None else source
     return {
-        "subjects": {"torch": {"framework": "torch", "environment": {"device": device}}},
+        "subjects": {"torch": {"framework": "torch", "source": source, "environment": {"device": device}}},
         "records": [
             {"check": "every_value_is_within_its_bound", "clauses": CLAUSES, "subject": "torch", "op": "decay_product",
              "dtype": "float32", "verdict": "CONFORMS", "left_out": "", **record}
@@ -44,6 +46,10 @@ def test_dtypes_are_judged_apart():
 @pytest.mark.parametrize("record", [{"left_out": "too long"}, {"verdict": "NOT_IMPLEMENTED"}])
 def test_a_record_without_a_verdict_is_no_pass(record):
     assert verdicts(document(record), {"cpu"}) == {}
+
+
+def test_a_verdict_on_other_code_is_no_pass():
+    assert verdicts(document({}, source="another"), {"cpu"}) == {}
 
 
 def test_a_verdict_from_another_device_is_no_pass():

@@ -3,10 +3,10 @@
 import pytest
 
 from mmrec.benchmarks import implementations as module
-from mmrec.benchmarks.cases import DIRECTIONS, Lengths
+from mmrec.benchmarks.cases import DIRECTIONS, Lengths, measures_to_compile
 from mmrec.benchmarks.implementations import BASELINE, Implementation, implementations
 from mmrec.benchmarks.peers import PEERS, peer_cases, peer_of
-from mmrec.benchmarks.plans import PLANS, REGIMES, SCALING, in_order, plan_cases, scaling_cases
+from mmrec.benchmarks.plans import PLANS, REGIMES, SCALING, in_order, only, plan_cases, scaling_cases
 from mmrec.benchmarks.work import draw_of
 from mmrec.conformance.ops import all_ops
 from mmrec.conformance.subjects import BUILT_IN
@@ -41,8 +41,11 @@ def test_names_are_unique_and_the_baseline_is_the_first_of_its_group(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_peers_are_timed_with_ours_and_first_sizes_before_second_ones(kind):
     cases = every_case(kind)
-    keys = [(case.scaling, case.framework == "jax") for case in cases]
     sizes = [size.lengths for size in PLANS[kind].scans]
+    firsts = {op: PLANS[kind].of(row)[0].lengths for op, row in all_ops().items()}
+    keys = [(True,) if case.scaling else
+            (False, measures_to_compile(case), case.lengths != firsts[case.op], case.framework == "jax")
+            for case in cases]  # fmt: skip
     scans = [case for case in cases if case.op == "linear_recurrence" and not case.scaling and case.framework != "jax"]
     places = [sizes.index(case.lengths) for case in scans]
 
@@ -51,6 +54,18 @@ def test_peers_are_timed_with_ours_and_first_sizes_before_second_ones(kind):
     for group in {case.group for case in scans}:
         ours_or_not = [case.peer for case in scans if case.group == group]
         assert ours_or_not == sorted(ours_or_not)
+
+
+def test_chosen_implementations_come_with_the_peers_of_their_framework():
+    cases = every_case("cuda")
+
+    chosen = only(cases, ["triton"])
+
+    assert {case.implementation for case in chosen if not case.peer} == {"triton"}
+    assert {case.framework for case in chosen if case.peer} == {"torch"}
+    assert only(cases, []) == cases
+    with pytest.raises(ValueError, match="--implementation: nobody: there is none; expected some of torch"):
+        only(cases, ["nobody"])
 
 
 def test_a_subject_with_one_op_is_timed_on_that_op_and_one_that_is_missing_on_all(monkeypatch):

@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +20,8 @@ from mmrec.conformance.gate.imports import Imports, package_folders
 from mmrec.conformance.gate.revisions import Tree
 from mmrec.conformance.subjects import BUILT_IN
 
+Say = Callable[[str], None]
+PROGRESS = "progress: "  # begins a line of a child that says how far it is
 JUDGE = ("mmrec.spec", "mmrec.reference", "mmrec.numerics", "mmrec.conformance", "mmrec.benchmarks")
 
 
@@ -87,13 +91,25 @@ class Children:
     def command(self, module: str, *arguments: str) -> list[str]:
         return [sys.executable, "-P", "-m", module, *arguments]
 
-    def ask(self, module: str, request: Any, without: str = "") -> Any:
-        """Run a program of ours that reads one JSON document and writes another; WrongCall with its words if it fails."""
+    def ask(self, module: str, request: Any, without: str = "", say: Say = lambda text: None) -> Any:
+        """Run a program of ours that reads one JSON document and writes another; WrongCall with its words if it fails.
+
+        `say` is told the lines that it prints after PROGRESS.
+        """
         with tempfile.TemporaryDirectory() as folder:
-            answer = Path(folder, "answer.json")
-            ran = subprocess.run(self.command(module, str(answer)), input=json.dumps(request), text=True, check=False,
-                                 capture_output=True, cwd=self.tree.root, env=self.environment(without=without))  # fmt: skip
+            answer, said = Path(folder, "answer.json"), ""
+            with subprocess.Popen(self.command(module, str(answer)), text=True, stdin=subprocess.PIPE, cwd=self.tree.root,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  env=self.environment(without=without)) as process:  # fmt: skip
+                assert process.stdin is not None and process.stdout is not None
+                with suppress(BrokenPipeError):  # it ended without reading: what it said is the reason
+                    process.stdin.write(json.dumps(request))
+                    process.stdin.close()
+                for line in process.stdout:
+                    if line.startswith(PROGRESS):
+                        say(line.removeprefix(PROGRESS).strip())
+                    else:
+                        said = line.strip() or said
             if not answer.is_file():
-                said = (ran.stderr or ran.stdout).strip().splitlines()
-                raise WrongCall(f"{module.rpartition('.')[2]} of {request}: {said[-1] if said else 'no answer'}")
+                raise WrongCall(f"{module.rpartition('.')[2]} of {request}: {said or 'no answer'}")
             return json.loads(answer.read_text())

@@ -1,6 +1,7 @@
 """The two commands of the gate: check a change, and store what kernels cost."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,9 @@ def gate(
     everything: Annotated[bool, typer.Option("--all", help="as if every file had changed")] = False,
     cpu_bench: Annotated[bool, typer.Option(help="time both revisions without a GPU too")] = False,
     bench: Annotated[bool, typer.Option(help="time both revisions where there is a GPU")] = True,
+    bench_seconds: Annotated[
+        float | None, typer.Option(help="for all timing together; default: 240 on a GPU, 900 on a CPU", min=0)
+    ] = None,
     figures: Annotated[Path | None, typer.Option(help="stored figures; default: ci/kernel_figures.json")] = None,
     markdown: Annotated[Path | None, typer.Option(help="write the page there too")] = None,
 ) -> None:
@@ -35,16 +39,22 @@ def gate(
             raise refuse(f"--dtype: {value!r} is not one of {', '.join(FORMATS)}")
     if cpu_bench and not bench:
         raise refuse("--cpu-bench and --no-bench: only one of them")
-    progress = Console(stderr=True, soft_wrap=True)
-    call = Call(base, tuple(subject or ()), tuple(dtype or ()), everything, cpu_bench or (bench and has_gpu()), figures)
+    timed = cpu_bench or (bench and has_gpu())
+    call = Call(base, tuple(subject or ()), tuple(dtype or ()), everything, timed, bench_seconds, figures)
     try:
-        findings = run(call, lambda text: progress.print(Text(f"gate: {text} ...", "dim")))
+        findings = run(call, progress())
     except WrongCall as error:
         raise refuse(str(error)) from None
     print_page(sections(findings), Console(width=None if sys.stdout.isatty() else PIPE_WIDTH))
     if markdown is not None:
         write_markdown(sections(findings), markdown)
     raise typer.Exit(1 if any(findings.failures()) else 0)
+
+
+def progress() -> Callable[[str], None]:
+    """Says on the terminal, beside the output, what is being done."""
+    console = Console(stderr=True, soft_wrap=True)
+    return lambda text: console.print(Text(f"gate: {text} ...", "dim"))
 
 
 def store_figures(
@@ -58,7 +68,7 @@ def store_figures(
     from mmrec.conformance.gate.run import Call, rewrite_figures
 
     try:
-        path, variants = rewrite_figures(Call(subjects=tuple(subject or ()), figures=figures))
+        path, variants = rewrite_figures(Call(subjects=tuple(subject or ()), figures=figures), progress())
     except WrongCall as error:
         raise refuse(str(error)) from None
     Console().print(f"{variants} variants of kernels stored in {path}")

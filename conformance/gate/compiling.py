@@ -9,64 +9,93 @@ and, if it likes, `storage` and `attrs` (what is known of arguments, such as the
 compiles them. Triton decides when it decorates a kernel whether to interpret it, so the child never has
 TRITON_INTERPRET set.
 
-    echo '{"subject": "triton", "files": [...], "capability": 90}' | python -m mmrec.conformance.gate.compiling ANSWER.json
+    echo '{"subject": "triton", "files": [...], "capabilities": [90]}' | python -m mmrec.conformance.gate.compiling ANSWER.json
+
+It loads the subject once and is then forked, as often as there are cores: a kernel takes up to ten seconds, nearly all of
+them in one pass of Triton's (TritonGPUCoalesce), which threads of one process would wait for. Triton finds again what it
+has compiled before, by the text of the kernel and of all that it calls, wherever that lies: what a change left as it was
+is compiled once for both revisions, and what was weighed once is kept too.
 """
 
 import json
+import multiprocessing
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from mmrec.conformance.gate.children import Children
+from mmrec.conformance.gate.children import PROGRESS, Children, Say
 from mmrec.conformance.gate.sass import weigh
 
 CAPABILITIES = (80, 90)
+EVERY = 10.0  # seconds between two lines that say how far it is
 Weights = dict[str, Any]  # of one variant on one architecture: the figures, or {"error": why it does not compile}
 Kernels = dict[str, dict[str, dict[str, Weights]]]  # by file, variant and architecture
 
 
-def compile_files(children: Children, subject: str, files: Iterable[str]) -> Kernels:
-    """Every kernel of the files of one tree, for every architecture; the architectures side by side."""
+def compile_files(children: Children, subject: str, files: Iterable[str], say: Say) -> Kernels:
+    """Every kernel of the files of one tree, for every architecture."""
     root = children.tree.root.resolve()
     there = [str(root / file) for file in files if (root / file).is_file()]
-    found: Kernels = {}
     if not there:
-        return found
-
-    def ask(capability: int) -> dict[str, dict[str, Weights]]:
-        request = {"subject": subject, "files": there, "capability": capability}
-        return children.ask("mmrec.conformance.gate.compiling", request, without="TRITON_INTERPRET")
-
-    with ThreadPoolExecutor() as pool:
-        for capability, answer in zip(CAPABILITIES, pool.map(ask, CAPABILITIES), strict=True):
-            for path, variants in answer.items():
-                by_variant = found.setdefault(Path(path).relative_to(root).as_posix(), {})
-                for variant, weights in variants.items():
-                    by_variant.setdefault(variant, {})[f"sm_{capability}"] = weights
-    return found
+        return {}
+    request = {"subject": subject, "files": there, "capabilities": CAPABILITIES}
+    answer = children.ask("mmrec.conformance.gate.compiling", request, without="TRITON_INTERPRET", say=say)
+    return {Path(path).relative_to(root).as_posix(): variants for path, variants in answer.items()}
 
 
 # ---- the child's end ------------------------------------------------------------------------
 
 
-def compile_all(subject: str, files: list[str], capability: int) -> dict[str, dict[str, Weights]]:
-    """The kernels of the named files, which loading the subject imports; by file and variant."""
+class Task(NamedTuple):
+    """One variant of a kernel for one architecture."""
+
+    module: str
+    place: int  # in what its compile_specs() lists
+    capability: int
+
+
+def compile_all(subject: str, files: list[str], capabilities: list[int]) -> Kernels:
+    """The kernels of the named files, which loading the subject imports."""
     from mmrec.conformance.subjects import load
 
     load(subject)
-    answer: dict[str, dict[str, Weights]] = {}
-    with ThreadPoolExecutor() as pool:  # the disassembler takes longer than the compiler
-        for module in list(sys.modules.values()):
-            file = getattr(module, "__file__", None)
-            if file and str(Path(file).resolve()) in files and callable(getattr(module, "compile_specs", None)):
-                specs = module.compile_specs()
-                weighed = [pool.submit(weights_of, compile_one(spec, capability)) for spec in specs]
-                found = [future.result() for future in weighed]
-                answer[str(Path(file).resolve())] = dict(zip(names_of(specs), found, strict=True))
+    named = {name: getattr(module, "__dict__", {}) for name, module in list(sys.modules.items())}
+    paths = {name: str(Path(one["__file__"]).resolve()) for name, one in named.items()
+             if callable(one.get("compile_specs")) and one.get("__file__")}  # fmt: skip
+    tasks = [Task(name, place, capability) for name, path in paths.items() if path in files
+             for place in range(len(specs_of(name))) for capability in capabilities]  # fmt: skip
+    answer: Kernels = {}
+    for task, weights in zip(tasks, side_by_side(tasks), strict=True):
+        variant = names_of(specs_of(task.module))[task.place]
+        answer.setdefault(paths[task.module], {}).setdefault(variant, {})[f"sm_{task.capability}"] = weights
     return answer
+
+
+def side_by_side(tasks: list[Task]) -> list[Weights]:
+    """The weights of each, and how far it is on stderr."""
+    if not tasks:
+        return []
+    forked = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, len(tasks)), mp_context=forked) as pool:
+        futures = [pool.submit(weights_of_task, task) for task in tasks]
+        while waiting := wait(futures, timeout=EVERY).not_done:
+            done = f"{len(tasks) - len(waiting)} of {len(tasks)} kernels compiled"
+            print(f"{PROGRESS}{done}", file=sys.stderr, flush=True)
+        return [future.result() for future in futures]
+
+
+@cache
+def specs_of(module: str) -> list[Any]:
+    return sys.modules[module].compile_specs()
+
+
+def weights_of_task(task: Task) -> Weights:
+    return weights_of(compile_one(specs_of(task.module)[task.place], task.capability))
 
 
 def compile_one(spec: Any, capability: int) -> Any:

@@ -9,19 +9,24 @@ replacement. A slowdown counts only where the whole interval lies above the nois
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
-from mmrec.conformance.gate.children import Children
+from mmrec.conformance.gate.children import Children, Say
 
 TURNS, FEWEST_TURNS = 20, 8  # of four timings each
-CASE_SECONDS = 15.0  # that the turns of a case may take, unless the fewest take longer
+CASE_SECONDS = {"cpu": 15.0, "cuda": 1.5}  # that the turns of a case may take, unless the fewest take longer
 RESAMPLES, CONFIDENCE = 4000, 0.95
 SECONDS = 300.0  # to load a framework, to compile, or to time one turn
+
+# For all subjects together: on a GPU some hundred cases of two seconds, half of which are for preparing them.
+BENCH_SECONDS = {"cpu": 900.0, "cuda": 240.0}
 
 # Ratios within which two processes with the same code differ; measured by racing a revision against itself.
 NOISE = {"cpu": 1.15, "cuda": 1.05}
@@ -99,26 +104,28 @@ class Stopwatch:
 
 
 def race(
-    now: Children, before: Children, subject: tuple[str, str], name: str, ops: Iterable[str]
-) -> Iterator[Ratio | str]:
+    now: Children, before: Children, subject: tuple[str, str], name: str, ops: Iterable[str], seconds: float,
+    say: Say = lambda text: None,
+) -> Iterator[Ratio | str]:  # fmt: skip
     """A ratio for each case of the ops, or a sentence why there is none. `subject`: as it is loaded now, and before.
 
     What seems slower is raced again by fresh processes, and the milder of the two races counts: a process can be slow
-    for its whole life for reasons of its own, such as where its memory came to lie.
+    for its whole life for reasons of its own, such as where its memory came to lie. Each heat ends after so many seconds.
     """
-    found = list(heat(now, before, subject, name, ops))
+    found = list(heat(now, before, subject, name, ops, seconds, say))
     suspects = {one.case for one in found if isinstance(one, Ratio) and one.slower}
-    second = heat(now, before, subject, name, ops, suspects) if suspects else ()
+    second = heat(now, before, subject, name, ops, seconds, say, suspects) if suspects else ()
     again = {one.case: one for one in second if isinstance(one, Ratio)}
     for one in found:
         yield one if isinstance(one, str) else min(one, again.get(one.case, one), key=lambda ratio: ratio.low)
 
 
 def heat(
-    now: Children, before: Children, subject: tuple[str, str], name: str, ops: Iterable[str],
+    now: Children, before: Children, subject: tuple[str, str], name: str, ops: Iterable[str], seconds: float, say: Say,
     only: Collection[str] | None = None,
 ) -> Iterator[Ratio | str]:  # fmt: skip
     """One process for each revision, and every case, or `only` those of these titles."""
+    end = time.monotonic() + seconds
     with ExitStack() as stack:
         try:
             mine = stack.enter_context(closing(Stopwatch(now, subject[0])))
@@ -126,21 +133,28 @@ def heat(
             if mine.about["reason"]:
                 yield f"{name}: not timed: {mine.about['reason']}"
                 return
-            cases = [(op, case) for op in ops for case in mine.ask(plan=op) if only is None or case["title"] in only]
+            plans = [[case for case in mine.ask(plan=op) if only is None or case["title"] in only] for op in ops]
         except Silent as reason:
             yield f"{name}: not timed: {reason}"
             return
-        for op, case in cases:
+        # One case of every op before the second of any: the time may end.
+        cases = [case for turn in zip_longest(*plans) for case in turn if case is not None]
+        for place, case in enumerate(cases):
+            if time.monotonic() > end:
+                yield (f"{name}: {len(cases) - place} of {len(cases)} cases not timed: its {seconds:.0f} s were spent "
+                       f"(--bench-seconds gives more), from {case['title']} on")  # fmt: skip
+                return
+            say(f"timing {name}: {place + 1} of {len(cases)}, {case['title']}")
             try:
                 yield timed(mine, base, name, case)
             except Silent as reason:
-                yield f"{name}, {op}: not timed: {reason}"
+                yield f"{name}, {case['title']}: not timed: {reason}"
 
 
 def timed(mine: Stopwatch, base: Stopwatch, name: str, case: dict[str, Any]) -> Ratio:
     efforts = [stopwatch.ask(prepare=case) for stopwatch in (base, mine)]
     calls, seconds = max(one["calls"] for one in efforts), max(one["seconds"] for one in efforts)
-    turns = int(min(TURNS, max(FEWEST_TURNS, CASE_SECONDS / (4 * calls * seconds))))
+    turns = int(min(TURNS, max(FEWEST_TURNS, CASE_SECONDS[mine.about["kind"]] / (4 * calls * seconds))))
     before, now = take_turns(base, mine, calls, turns)
     low, high = interval(before, now)
     medians = float(np.median(before)), float(np.median(now))

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmrec.conformance.gate import WrongCall
-from mmrec.conformance.gate.children import Children, Located, locate
+from mmrec.conformance.gate.children import Children, Located, Say, locate
 from mmrec.conformance.gate.compiling import Kernels, compile_files, triton_version
 from mmrec.conformance.gate.figures import compare, lacking, read_figures, with_resident, write_figures
 from mmrec.conformance.gate.findings import Findings
 from mmrec.conformance.gate.imports import Imports
 from mmrec.conformance.gate.judged import judge
-from mmrec.conformance.gate.race import Ratio, race
+from mmrec.conformance.gate.race import BENCH_SECONDS, Ratio, race
 from mmrec.conformance.gate.revisions import Tree, change_since, checkout, repository_of, tree_at
 from mmrec.conformance.gate.touched import Touched, touched_by
 from mmrec.conformance.subjects import BUILT_IN
@@ -31,6 +31,7 @@ class Call:
     dtypes: tuple[str, ...] = ()  # those of the quick profile when empty
     everything: bool = False
     bench: bool = False
+    bench_seconds: float | None = None  # for all timing together; by the kind of device when None
     figures: Path | None = None
     place: Path = Path(".")
 
@@ -70,10 +71,7 @@ def run(call: Call, say=lambda text: None) -> Findings:
                 findings.verdicts += judge(one, now.children, Path(folder, str(place)), call.dtypes)
         weigh_kernels(call, root, now, before, findings, say)
         if call.bench:
-            for one in findings.touched:
-                if one.by_code:
-                    say(f"timing {one.name}")
-                    time_subject(one, now, before, findings)
+            time_subjects(call, now, before, findings, say)
     findings.seconds = time.perf_counter() - began
     return findings
 
@@ -106,42 +104,47 @@ def touched_subjects(
             yield touched
 
 
-def compiled(touched: Iterable[Touched], there: Revision, only: Iterable[str] | None = None) -> Kernels:
-    """The kernels of the touched files in one revision; `only` of some files."""
+def compiled(touched: Iterable[Touched], there: Revision, say: Say, only: Iterable[str] | None = None) -> Kernels:
+    """The kernels of the touched files in one revision; `only` of some files. Subjects share files: each once."""
     found: Kernels = {}
     for one in touched:
-        files = [file for file in one.kernels if only is None or file in only]
-        found |= compile_files(there.children, one.subject.within(there.tree), files)
+        files = [file for file in one.kernels if file not in found and (only is None or file in only)]
+        found |= compile_files(there.children, one.subject.within(there.tree), files, say)
     return with_resident(found)
 
 
 def weigh_kernels(call: Call, root: Path, now: Revision, before: Revision, findings: Findings, say) -> None:
-    files = [file for one in findings.touched for file in one.kernels]
+    files = list(dict.fromkeys(file for one in findings.touched for file in one.kernels))
     if not files:
         return
     say(f"compiling the kernels of {', '.join(files)}")
     path, triton = call.figures or root / FIGURES, triton_version()
     stored, findings.figures = read_figures(path, triton)
-    kernels = compiled(findings.touched, now)
+    kernels = compiled(findings.touched, now, say)
     unknown = lacking(kernels, stored)
     base: Kernels = {}
     if unknown:
         say("compiling those of the base revision")
         try:
-            base = compiled(findings.touched, before, unknown)
+            base = compiled(findings.touched, before, say, unknown)
             findings.figures += f"; otherwise the base revision, triton {triton}"
         except WrongCall as error:  # a subject that was not there yet, or did not load: its kernels are new
             findings.notes.append(f"the kernels of the base revision: {error}")
     findings.rows = compare(kernels, stored, base)
 
 
-def time_subject(one: Touched, now: Revision, before: Revision, findings: Findings) -> None:
-    given = one.subject.within(now.tree), one.subject.within(before.tree)
-    for found in race(now.children, before.children, given, one.name, one.by_code):
-        if isinstance(found, Ratio):
-            findings.ratios.append(found)
-        else:
-            findings.notes.append(found)
+def time_subjects(call: Call, now: Revision, before: Revision, findings: Findings, say: Say) -> None:
+    """Both revisions of each in turn; what one leaves of its share of the time is for those after it."""
+    given = BENCH_SECONDS["cuda" if has_gpu() else "cpu"] if call.bench_seconds is None else call.bench_seconds
+    end, touched = time.monotonic() + given, [one for one in findings.touched if one.by_code]
+    for place, one in enumerate(touched):
+        seconds = max(0.0, end - time.monotonic()) / (len(touched) - place)
+        where = one.subject.within(now.tree), one.subject.within(before.tree)
+        for found in race(now.children, before.children, where, one.name, one.by_code, seconds, say):
+            if isinstance(found, Ratio):
+                findings.ratios.append(found)
+            else:
+                findings.notes.append(found)
 
 
 def has_gpu() -> bool:
@@ -160,8 +163,9 @@ def rewrite_figures(call: Call, say=lambda text: None) -> tuple[Path, int]:
     with revision(tree_at(root)) as now:
         for subject, counted in subjects_of(call, now, []):
             every = touched_by(None, subject, counted, now.imports, now.imports).kernels
-            say(f"compiling the kernels of {', '.join(every) or 'nothing'}")
-            kernels |= compile_files(now.children, subject.within(now.tree), every)
+            new = [file for file in every if file not in kernels]
+            say(f"compiling the kernels of {', '.join(new) or 'nothing'}")
+            kernels |= compile_files(now.children, subject.within(now.tree), new, say)
     broken = [f"{file}, {variant}" for file, variants in kernels.items() for variant, found in variants.items()
               if any("error" in weights for weights in found.values())]  # fmt: skip
     if broken or not kernels:

@@ -11,6 +11,9 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+from mmrec.conformance.cache import kept
 
 INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)([^;]*);", re.MULTILINE)
 TARGET = re.compile(r"\b0x([0-9a-f]+)\s*$")
@@ -78,13 +81,18 @@ def counts(functions: Iterable[Code], ptx: Code) -> dict[str, float]:
 
 
 def weigh(cubin: bytes, ptx: str, cuobjdump: str) -> dict[str, float]:
-    """Registers and bytes of stack a thread, and the counts of its instructions."""
+    """Registers and bytes of stack a thread, and the counts of its instructions; kept, since a listing takes long."""
+    parts = cubin, ptx.encode(), Path(cuobjdump).read_bytes(), Path(__file__).read_bytes()
+    return kept("weights", parts, lambda: weigh_anew(cubin, ptx, cuobjdump))
+
+
+def weigh_anew(cubin: bytes, ptx: str, cuobjdump: str) -> dict[str, float]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        usage, listing = (
-            subprocess.run([cuobjdump, option, file.name], check=True, capture_output=True, text=True).stdout
-            for option in ("-res-usage", "-sass")
+        listing = subprocess.run(
+            [cuobjdump, "-res-usage", "-sass", file.name], check=True, capture_output=True, text=True
         )
-    resources = {name: int(number) for name, number in re.findall(r"\b(REG|STACK):(\d+)", usage)}
-    return {"registers": resources["REG"], "stack": resources["STACK"], **counts(machine_code(listing), ptx_code(ptx))}
+    resources = {name: int(number) for name, number in re.findall(r"\b(REG|STACK):(\d+)", listing.stdout)}
+    functions = machine_code(listing.stdout)
+    return {"registers": resources["REG"], "stack": resources["STACK"], **counts(functions, ptx_code(ptx))}

@@ -111,6 +111,10 @@ def speed(findings: Findings) -> Section:
         if ratio.slower:
             shown.failed.add(place)
         shown.cells.append(speed_cells(ratio))
+    equal = sum(ratio.low <= 1 <= ratio.high for ratio in findings.ratios)
+    lows, highs = [ratio.low for ratio in findings.ratios], [ratio.high for ratio in findings.ratios]
+    shown.lines.append(f"{equal} of {len(lows)} intervals hold 1; they begin at {min(lows):.3f} to {max(lows):.3f} and end "
+                       f"at {min(highs):.3f} to {max(highs):.3f}")  # fmt: skip
     return shown
 
 

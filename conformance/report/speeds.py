@@ -25,11 +25,11 @@ def speeds_of(timings: dict[str, Any]) -> dict[str, Any]:
         "created": timings["created"],
         "rates": rates_of(device),
         "software": ", ".join(f"{name} {version}" for name, version in software.items()),
-        "tables": tables_of(rows),
+        "tables": tables_of(rows, timings["untimed"]),
         "names": ours_of(rows),
         "wrong_beyond": used(timings["wrong_beyond"]),
         "peers": [peer_row(row) for row in rows if row["peer"]],
-        "untimed": Counter(row["reason"] for row in timings["untimed"]).most_common(),
+        "untimed": untimed_lines(timings["untimed"]),
         "problems": timings["problems"],
         "roofline": roofline(rows, device) if rows else Markup(""),
         "scaling": scaling_figure([row for row in timings["rows"] if row["scaling"] and not row["peer"]]),
@@ -41,16 +41,27 @@ def rates_of(device: dict[str, Any]) -> str:
     return f"it copies {device['copy_rate'] / 1e9:.4g} GB/s and multiplies matrices at {' and '.join(products)}"
 
 
+def untimed_lines(untimed: Iterable[Row]) -> list[str]:
+    """A line a reason, the commonest first; where it is that of several cases, whose and how many."""
+    by_reason: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in untimed:
+        by_reason[row["reason"]][f"{row['implementation']} {row['op']}"] += 1
+    ordered = sorted(by_reason.items(), key=lambda item: -item[1].total())
+    return [f"{names.total()} x {reason}" + (f": {', '.join(f'{name} ({n})' for name, n in names.items())}"
+                                            if names.total() > 1 else "") for reason, names in ordered]  # fmt: skip
+
+
 # ---- tables --------------------------------------------------------------------------------
-def tables_of(rows: list[Row]) -> list[dict[str, Any]]:
+def tables_of(rows: list[Row], untimed: Iterable[Row]) -> list[dict[str, Any]]:
     """A table an op, a line a piece of work: its least time, each implementation, and the best right peers."""
     by_op: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_op[row["op"]].append(row)
-    return [table_of(op, some, ours_of(rows)) for op, some in sorted(by_op.items())]
+    missing = {(row["group"], row["implementation"]) for row in untimed if not row["peer"]}
+    return [table_of(op, some, ours_of(rows), missing) for op, some in sorted(by_op.items())]
 
 
-def table_of(op: str, rows: list[Row], names: list[str]) -> dict[str, Any]:
+def table_of(op: str, rows: list[Row], names: list[str], missing: set[tuple[str, str]]) -> dict[str, Any]:
     ours = [name for name in names if any(row["implementation"] == name and not row["peer"] for row in rows)]
     layouts = [layout for layout in LAYOUTS if any(row["peer"] and row["layout"] == layout for row in rows)]
     groups: dict[str, list[Row]] = defaultdict(list)
@@ -58,19 +69,23 @@ def table_of(op: str, rows: list[Row], names: list[str]) -> dict[str, Any]:
         groups[row["group"]].append(row)
     columns = [*ours, *(LAYOUTS[layout] for layout in layouts)]
     return {"op": op, "anchor": anchor("speed", op), "columns": columns,
-            "rows": [line_of(some, ours, layouts) for some in groups.values()]}  # fmt: skip
+            "rows": [line_of(some, ours, layouts, missing) for some in groups.values()]}  # fmt: skip
 
 
-def line_of(rows: list[Row], ours: list[str], layouts: list[str]) -> dict[str, Any]:
+def line_of(rows: list[Row], ours: list[str], layouts: list[str], missing: set[tuple[str, str]]) -> dict[str, Any]:
     first = rows[0]
     found = [next((row for row in rows if row["implementation"] == name and not row["peer"]), None) for name in ours]
     found += [best_of(row for row in rows if row["peer"] and row["layout"] == layout) for layout in layouts]
     fastest = min((row["seconds"] for row in found if row is not None), default=0.0)
+    cells = [cell_of(row, fastest) for row in found]
+    for name, cell in zip(ours, cells, strict=False):  # the cells after ours are the peers'
+        if (first["group"], name) in missing:
+            cell["name"] = "not timed"
     return {
         "work": [first["direction"], first["dtype"], first["size"]],
         "limit": duration(first["roof_seconds"]),
         "bound_by": first["bound_by"],
-        "cells": [cell_of(row, fastest) for row in found],
+        "cells": cells,
     }
 
 
@@ -119,12 +134,12 @@ def markdown_of(timings: dict[str, Any]) -> str:
         lines.append("")
     wrong = {f"- wrong: {peer['name']} ({peer['layout']}), {peer['work']}, {peer['held']} its bound": None
              for peer in speeds["peers"] if peer["state"] == "fail"}  # fmt: skip
-    lines += [*wrong, *(f"- {count} x {reason}" for reason, count in speeds["untimed"])]
+    lines += [*wrong, *(f"- {line}" for line in speeds["untimed"])]
     return "\n".join([*lines, *(f"- **{problem}**" for problem in speeds["problems"])]).rstrip() + "\n"
 
 
 def _text(cell: Cell) -> str:
     if not cell["time"]:
-        return ""
+        return cell["name"]
     text = f"{cell['time']}, {cell['share']}" + (f" ({cell['name']})" if cell["name"] else "")
     return f"**{text}**" if cell["fastest"] else text

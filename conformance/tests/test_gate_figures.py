@@ -1,10 +1,14 @@
 """Are compiled kernels weighed as they should be, and is what is too heavy named?"""
 
+import os
+import sys
 from types import SimpleNamespace
 
 import pytest
 
-from mmrec.conformance.gate import WrongCall
+from mmrec.conformance.cache import kept
+from mmrec.conformance.gate import WrongCall, compiling, run
+from mmrec.conformance.gate.children import Children
 from mmrec.conformance.gate.compiling import names_of
 from mmrec.conformance.gate.figures import (
     Row,
@@ -139,3 +143,88 @@ def test_stored_figures_come_back_and_hold_for_their_triton_only(tmp_path):
     path.write_text("[]")
     with pytest.raises(WrongCall, match="is not a file of figures"):
         read_figures(path, "3.9.0")
+
+
+SUBJECT = """
+from types import SimpleNamespace
+
+def kernel(): ...
+
+def compile_specs():
+    return [SimpleNamespace(kernel=kernel, signature={}, constexprs={"KIND": kind}, options={}) for kind in "abc"]
+
+SUBJECT = {"name": "mine", "framework": "numpy", "ops": {"decay_product": kernel}}
+"""
+
+
+def test_every_variant_is_compiled_once_for_each_architecture_and_keeps_its_place(tmp_path, monkeypatch):
+    path = tmp_path / "mine.py"
+    path.write_text(SUBJECT)
+    monkeypatch.setattr(compiling, "compile_one", lambda spec, capability: (spec.constexprs["KIND"], capability))
+    monkeypatch.setattr(compiling, "weights_of", lambda compiled: {"compiled": list(compiled)})
+
+    found = compiling.compile_all(str(path), [str(path)], [80, 90])
+
+    assert found == {str(path): {f"kernel {kind}": {f"sm_{one}": {"compiled": [kind, one]} for one in (80, 90)}
+                                 for kind in "abc"}}  # fmt: skip
+    assert compiling.compile_all(str(path), [], [80, 90]) == {}
+
+
+def test_files_that_subjects_share_are_compiled_once(monkeypatch):
+    asked = []
+
+    def compile_files(children, subject, files, say):
+        asked.append(files)
+        return {file: {"kernel": {"sm_90": {**LIGHT}}} for file in files}
+
+    monkeypatch.setattr(run, "compile_files", compile_files)
+    within = SimpleNamespace(within=lambda tree: "a subject")
+    touched = [SimpleNamespace(subject=within, kernels=names) for names in (["a.py", "b.py"], ["b.py", "c.py"])]
+
+    found = run.compiled(touched, SimpleNamespace(children=None, tree=None), print)
+
+    assert asked == [["a.py", "b.py"], ["c.py"]] and list(found) == ["a.py", "b.py", "c.py"]
+
+
+# ---- what is kept ---------------------------------------------------------------------------
+
+
+def test_what_was_computed_once_is_found_by_all_that_it_depends_on(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    computed = []
+
+    def ask(*parts):
+        return kept("weights", parts, lambda: computed.append(parts) or len(computed))
+
+    assert [ask(b"ab", b"c"), ask(b"ab", b"c"), ask(b"a", b"bc")] == [1, 1, 2]
+    first, _ = sorted(tmp_path.rglob("*.json"), key=lambda path: path.read_text())
+    first.write_text("cut sh")
+    assert ask(b"ab", b"c") == 3, "a file that cannot be read is no answer"
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(monkeypatch, tmp_path):
+    (tmp_path / "mmrec-conformance").write_text("a file where the folder would be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    assert kept("weights", (b"x",), lambda: 5) == 5
+
+
+def test_a_child_s_progress_is_told_and_its_last_words_are_the_reason(tmp_path):
+    (tmp_path / "talking.py").write_text("""
+import json, sys
+from pathlib import Path
+request = json.load(sys.stdin)
+print("progress: half", file=sys.stderr, flush=True)
+if request == "fail":
+    sys.exit("it went wrong")
+Path(sys.argv[1]).write_text(json.dumps(request))
+""")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    children = SimpleNamespace(tree=SimpleNamespace(root=tmp_path), environment=lambda without: environment,
+                               command=lambda module, *arguments: [sys.executable, "-m", module, *arguments])  # fmt: skip
+    said = []
+
+    assert Children.ask(children, "talking", {"a": 1}, say=said.append) == {"a": 1}
+    assert said == ["half"]
+    with pytest.raises(WrongCall, match="talking of fail: it went wrong"):
+        Children.ask(children, "talking", "fail")

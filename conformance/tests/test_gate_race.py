@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mmrec.conformance.gate import noise
 from mmrec.conformance.gate.children import Located
 from mmrec.conformance.gate.figures import Row
 from mmrec.conformance.gate.findings import Findings
@@ -55,6 +56,7 @@ def test_revisions_take_turns_so_that_a_drift_touches_both():
     assert np.median(before) == np.median(now)
 
 
+MINE = ("mine", "mine"), "mine", ["linear_recurrence"], 60.0
 TIMER = """
 import itertools, json, sys
 print(json.dumps({"kind": "cpu", "device": "cpu", "reason": ""}), flush=True)
@@ -88,18 +90,28 @@ class Timer:
 
 
 def test_a_slower_revision_is_found_out_by_a_race():
-    (ratio,) = race(Timer(1.3), Timer(1.0), ("mine", "mine"), "mine", ["linear_recurrence"])
+    (ratio,) = race(Timer(1.3), Timer(1.0), *MINE)
     assert ratio.verdict == "SLOWER" and ratio.low <= 1.3 <= ratio.high
 
 
 def test_a_process_that_was_slow_by_itself_is_no_slowdown():
-    (ratio,) = race(Timer(1.3, 1.0), Timer(1.0), ("mine", "mine"), "mine", ["linear_recurrence"])
+    (ratio,) = race(Timer(1.3, 1.0), Timer(1.0), *MINE)
     assert ratio.verdict == "same"
 
 
 def test_a_revision_that_dies_is_not_timed_and_the_reason_is_given():
-    (reason,) = race(Timer(0), Timer(1.0), ("mine", "mine"), "mine", ["linear_recurrence"])
-    assert reason == "mine, linear_recurrence: not timed: the process of a revision ended with exit code 3"
+    (reason,) = race(Timer(0), Timer(1.0), *MINE)
+    assert reason == "mine, scan: not timed: the process of a revision ended with exit code 3"
+
+
+def test_what_the_time_does_not_reach_is_counted_and_the_rest_named_while_it_is_timed():
+    said = []
+    (reason,) = race(Timer(1.0), Timer(1.0), *MINE[:3], -1.0, said.append)
+    assert reason.startswith("mine: 1 of 1 cases not timed: its -1 s were spent") and reason.endswith("from scan on")
+    assert said == []
+
+    assert len(list(race(Timer(1.0), Timer(1.0), *MINE, said.append))) == 1
+    assert said == ["timing mine: 1 of 1, scan"]
 
 
 def record(verdict="CONFORMS", **changes):
@@ -147,6 +159,7 @@ def test_every_kind_of_failure_is_named_on_the_page(findings, tmp_path):
     findings.ratios = [Ratio("mine", "linear_recurrence forward", "cpu", "cpu", 1.0, 1.6, 1.5, 1.7)]
     for page in drawn(findings, tmp_path):
         assert "FAIL: conformance, kernels, speed" in page
+        assert "0 of 1 intervals hold 1; they begin at 1.500" in page
         for reason in ("is 1, exact 2", "0 -\\> 3 spill" if "##" in page else "0 -> 3 spill", "1.60 x the base's time"):
             assert reason in page
 
@@ -154,3 +167,24 @@ def test_every_kind_of_failure_is_named_on_the_page(findings, tmp_path):
 def test_nothing_judged_is_no_pass():
     assert not verdict_of("mine", "decay_gate", [], "").conforms
     assert verdict_of("mine", "decay_gate", [record()], "the judge ended with exit code 1").failures
+
+
+def test_noise_races_the_tree_against_itself_and_shows_what_it_could_not(monkeypatch, tmp_path, capsys):
+    raced = []
+
+    def time_subjects(call, now, before, findings, say):
+        raced.append((now, before))
+        findings.ratios.append(Ratio("mine", "scan", "GPU", "cuda", 1.0, 1.1, 0.9, 1.2))
+        findings.notes.append("torch: not timed: no reason")
+
+    monkeypatch.setattr(noise, "touched_subjects", lambda call, changed, now, before, notes: [])
+    monkeypatch.setattr(noise, "time_subjects", time_subjects)
+
+    assert noise.main(["--markdown", str(tmp_path / "page.md")]) == 0
+    assert raced[0][0] is raced[0][1]
+    for page in (capsys.readouterr().out, (tmp_path / "page.md").read_text()):
+        assert "0.90 .. 1.20" in page and "1 of 1 intervals hold 1" in page and "torch: not timed: no reason" in page
+
+    monkeypatch.chdir(tmp_path)
+    assert noise.main([]) == 2
+    assert "is not in a git repository" in capsys.readouterr().err

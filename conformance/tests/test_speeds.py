@@ -87,6 +87,21 @@ def test_the_markdown_holds_every_line_of_the_tables_with_the_fastest_in_bold():
     assert "- wrong: wrong (BTD), linear_recurrence forward B1-T1024-D64 float32, ∞\u00a0× its bound" in text
 
 
+def test_what_was_not_timed_is_named_in_its_cell_and_in_a_line_that_says_why():
+    spent = [
+        row("jax", reason="spent"),
+        peer("right", 1.0, reason="spent"),
+        row("torch", dtype="float64", reason="slow"),
+    ]
+    timed = document(*ROWS, row("jax", dtype="bfloat16"), untimed=spent)
+    text = markdown_of(timed)
+
+    (table,) = speeds_of(timed)["tables"]
+    assert [cell["name"] for cell in table["rows"][0]["cells"]] == ["", "", "not timed", "right", "time first"]
+    assert "| not timed |" in next(line for line in text.splitlines() if "forward, float32" in line)
+    assert "- 2 x spent: jax linear_recurrence (1), right linear_recurrence (1)\n- 1 x slow\n" in text
+
+
 # ---- the page --------------------------------------------------------------------------
 def test_the_page_shows_times_peers_reasons_and_problems():
     untimed = [{**row(), "reason": "it is too slow"}] * 2
@@ -96,7 +111,7 @@ def test_the_page_shows_times_peers_reasons_and_problems():
 
     assert {"speeds", "speed-linear_recurrence", "roofline-title"} <= set(reader.ids)
     assert "scaling-title" not in reader.ids
-    assert "2 × it is too slow" in text and "✕ suspicious: too fast" in text
+    assert "2 x it is too slow: triton linear_recurrence (2)" in text and "✕ suspicious: too fast" in text
     assert re.search(r"wrong BTD linear_recurrence forward B1-T1024-D64 float32 510 us 98\W% ✕ wrong ∞\W×", text)
     assert reader.open == [] and len(reader.ids) == len(set(reader.ids))
     assert {reference.removeprefix("#") for reference in reader.references} <= set(reader.ids)

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mmrec.conformance.subjects import BUILT_IN, Subject, SubjectError, from_dictionary, load
+from mmrec.conformance.subjects import BUILT_IN, Subject, SubjectError, from_dictionary, load, source_of
 
 
 def identity(*arrays, **options):
@@ -125,3 +125,25 @@ def test_a_full_dictionary_is_taken_as_it_is():
     declares = {"decay_product": {"class": "log", "depth": "tree"}}
     subject = from_dictionary(entries(declares=declares, device="cpu", checked=identity, model=None), "mine.py")
     assert subject.declares == declares and subject.device == "cpu" and subject.checked is identity
+
+
+def test_a_built_in_s_code_is_told_from_another_version_of_it(tmp_path, monkeypatch):
+    folder = tmp_path / "somebody" / "impls" / "mine_ops"
+    (folder / "parallel").mkdir(parents=True)
+    (folder / "scan.py").write_text("BLOCK = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(BUILT_IN, "mine", "somebody.impls.mine_ops.parallel")
+
+    def digest():
+        source_of.cache_clear()
+        return source_of("mine")
+
+    before = digest()
+    assert before and digest() == before
+    (folder / "scan.py").write_text("BLOCK = 2")
+    changed = digest()
+    (folder / "scan.py").rename(folder / "parallel" / "scan.py")
+    assert len({before, changed, digest()}) == 3
+    assert source_of("somebody_else.py") == ""
+    assert len({source_of(name) for name in ("torch", "triton", "jax")}) == 3
+    assert source_of("torch") == source_of("torch-parallel") != ""
