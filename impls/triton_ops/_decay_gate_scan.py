@@ -1,10 +1,11 @@
-"""Decay gate and the linear recurrence that consumes its decays, in one: the decays are never in memory.
+"""Decay gate and the linear recurrence that consumes its decays, in one: no decay is rounded on the way.
 
 Clauses     GAMMA-1 to GAMMA-6, then MDI-1
 Parallel    the gate's projections (_gate_networks.py), then the scan (_scan.py), whose kernels read the two logits of a step
-            where they would read its factor
-Memory      forward reads both logits and b once and writes h once; backward reads the gradient, both logits and b (or h)
-            once and writes the gradients of the logits and of b once
+            where they would read its factor; where no gradient follows and the projections end in the decays themselves,
+            it reads those, in float32
+Memory      forward reads both logits (or the decay) and b once and writes h once; backward reads the gradient, both
+            logits and b (or h) once and writes the gradients of the logits and of b once
 Precision   as both ops, but a decay is not rounded to the storage dtype before it multiplies: next to 1, bfloat16
             holds no decay between 1 - 2^-8 and 1
 """
@@ -13,38 +14,71 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ._checks import check_arrays, check_choice, check_values
-from ._gate_networks import SHAPES, Networks, logits_of, networks_adjoint, parts_backward
+from ._gate_networks import (
+    SHAPES,
+    Kept,
+    Networks,
+    decays_of,
+    logits_adjoint,
+    logits_of,
+    networks_adjoint,
+    parts_backward,
+)
 from ._launch import apply, triton_dtype
 from ._parts import operand_dtype
-from ._scan import Exchange, computes_again, gated_chunking
+from ._scan import Exchange, computes_again, gated_chunking, wide_chunking
 from ._scan_kernels import backward_kernel, forward_kernel
 
 SUMMARIES = ("factor", "flow")
+COMPOSED = False  # to be measured
 
 
 class _DecayGateScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, form, keep, b, h0, *arguments):
         nets = Networks.of(arguments)
-        hidden, logits = logits_of(nets, form)
-        base, context = logits.view(2, *b.shape)
         h = torch.empty_like(b, memory_format=torch.contiguous_format)
-        exchange = Exchange([base, b, h0], SUMMARIES, gated_chunking(b, keep))
+        if nets.fused and (COMPOSED or not keep):  # the product ends in the decays, half as many bytes as the logits
+            gated, base = False, torch.empty(b.shape, dtype=torch.float32, device=b.device)
+            kept = decays_of(nets, form, keep, base)
+            context = biases = base
+            exchange = Exchange([base, b, h0], SUMMARIES, wide_chunking(b, keep))
+        else:
+            gated, kept = True, logits_of(nets, form)
+            base, context = kept.logits.view(2, *b.shape)
+            biases = torch.stack(nets.b2)
+            exchange = Exchange([base, b, h0], SUMMARIES, gated_chunking(b, keep))
         if b.shape[1]:
             exchange.run(
-                forward_kernel, base, context, nets.b2, b, h0, h,
-                KIND="linear", GATED=True, ARITHMETIC=triton_dtype(base.dtype),
+                forward_kernel, base, context, biases, b, h0, h,
+                KIND="linear", GATED=gated, ARITHMETIC=triton_dtype(base.dtype),
             )  # fmt: skip
         ctx.form, ctx.again = form, computes_again("linear", b.dtype)
-        if keep:
-            ctx.save_for_backward(b, h0, *arguments, hidden, logits, exchange.after if ctx.again else h)
+        if keep and kept is not None:
+            gamma = base if not gated else b
+            ctx.save_for_backward(b, h0, exchange.after if ctx.again else h, gamma, *arguments, *kept)
         return h
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        b, h0, *arguments, hidden, logits, states = ctx.saved_tensors
-        nets = Networks.of(arguments)
+        (b, h0, states, gamma), rest = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+        nets, kept = Networks.of(rest[:10]), Kept(*rest[10:])
+        if nets.fused and COMPOSED:
+            dgamma, db = torch.empty_like(gamma), torch.empty_like(b, memory_format=torch.contiguous_format)
+            dh0 = torch.empty_like(h0, memory_format=torch.contiguous_format)
+            exchange = Exchange([grad, gamma, b, h0], SUMMARIES, wide_chunking(b, keep=True))
+            if b.shape[1]:
+                exchange.run(
+                    backward_kernel, grad, gamma, gamma, gamma, b, h0, states, dgamma, dgamma, db, dh0,
+                    KIND="linear", GATED=False, PARTS=1, AGAIN=ctx.again, ARITHMETIC=triton_dtype(gamma.dtype),
+                )  # fmt: skip
+            else:
+                dh0.zero_()
+            dlogits, db2 = logits_adjoint(nets, kept.logits, dgamma)
+            dz, dk, *dparameters = networks_adjoint(nets, kept, dlogits, db2, ctx.form)
+            return None, None, db, dh0, dz.view_as(grad), dk.view_as(grad), *dparameters
+        logits = kept.logits
         base, context = logits.view(2, *b.shape)
         parts = parts_backward(nets)
         exchange = Exchange([grad, base, b, h0], SUMMARIES, gated_chunking(b, keep=True))
@@ -55,12 +89,12 @@ class _DecayGateScan(torch.autograd.Function):
         dh0 = torch.empty_like(h0, memory_format=torch.contiguous_format)
         if b.shape[1]:
             exchange.run(
-                backward_kernel, grad, base, context, nets.b2, b, h0, states, dlogits, db2, db, dh0,
+                backward_kernel, grad, base, context, torch.stack(nets.b2), b, h0, states, dlogits, db2, db, dh0,
                 KIND="linear", GATED=True, PARTS=parts, AGAIN=ctx.again, ARITHMETIC=triton_dtype(base.dtype),
             )  # fmt: skip
         else:
             dh0.zero_()
-        dz, dk, *dparameters = networks_adjoint(nets, hidden, dlogits, db2, ctx.form)
+        dz, dk, *dparameters = networks_adjoint(nets, kept, dlogits, db2, ctx.form)
         return None, None, db, dh0, dz.view_as(grad), dk.view_as(grad), *dparameters
 
 

@@ -52,6 +52,13 @@ def gated_chunking(b: torch.Tensor, keep: bool) -> dict[str, Any]:
     return _options((ROWS_GATED_WITH_GRADIENT if keep else ROWS_GATED)[b.dtype], 1)
 
 
+def wide_chunking(b: torch.Tensor, keep: bool) -> dict[str, Any]:
+    """The same where the factors are float32 numbers, whatever b is: one channel."""
+    if INTERPRETED:
+        return _interpreted(*b.shape[1:])
+    return _options((ROWS_WITH_GRADIENT if keep else ROWS)[b.dtype], 1)
+
+
 def _interpreted(T: int, D: int) -> dict[str, Any]:
     """An interpreter pays per operation, not per lane: all channels at once, and few rows that are only padding."""
     rows = min(8, triton.next_power_of_2(max(T, 1)))

@@ -18,7 +18,7 @@ import triton.language as tl
 from ._device import cdiv, logit_gradients
 from ._handover import chunk_and_lane, entering_state, publish, received, step
 from ._parts import store_parts
-from ._scan_rows import FLOOR, LOWEST_LOG, as_read, channels, decays, factor_of, reads_before, row_of, sigmoids
+from ._scan_rows import FLOOR, LOWEST_LOG, as_read, channels, decays, factor_of, odds_of, reads_before, row_of
 
 # Nothing else about a shape makes another kernel faster, so one is compiled for all of them.
 ANY_SHAPE = [
@@ -62,7 +62,7 @@ def forward_kernel(
         raw_b = raw_a
     left = reads_before(left, VECTOR)
     if GATED:
-        raw_a = decays(sigmoids(raw_a, bias_ptr, d, D), sigmoids(raw_context, bias_ptr + D, d, D), left)
+        raw_a = decays(odds_of(raw_a, bias_ptr, d, D), odds_of(raw_context, bias_ptr + D, d, D), left)
     factor, flow = row_of(raw_a, raw_b, 0, KIND, ARITHMETIC)
     for j in tl.static_range(1, ROWS):
         row_factor, row_flow = row_of(raw_a, raw_b, j, KIND, ARITHMETIC)
@@ -138,8 +138,8 @@ def backward_kernel(
             b_row += b_step
     left = reads_before(left, VECTOR)
     if GATED:
-        bases = sigmoids(raw_a, bias_ptr, d, D)
-        contexts = sigmoids(raw_context, bias_ptr + D, d, D)
+        bases = odds_of(raw_a, bias_ptr, d, D)
+        contexts = odds_of(raw_context, bias_ptr + D, d, D)
         raw_a = decays(bases, contexts, left)
     grads = ()
     inputs = ()
