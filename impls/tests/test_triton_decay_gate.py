@@ -76,16 +76,18 @@ def test_only_long_sums_of_bfloat16_take_two_parts():
 def test_products_of_parts_lose_no_more_than_float32(parts):
     x, other, right = normal(20, 300), normal(20, 50, seed=1), normal(300, 40, dtype=torch.bfloat16, seed=2)
     wide, wide_other, wide_right = (matrix.to(torch.float64) for matrix in (x, other, right))
-    got = _matmul.parts_product(in_parts(x, parts), right)
-    total = _matmul.parts_total(in_parts(x, parts), in_parts(other, parts), 300, 50)
+    left, stacked = in_parts(x, parts)[None], _matmul.repeated([right], parts, torch.bfloat16)
+    [got] = _matmul.product(left, stacked)
+    [total] = _matmul.transposed_product(left, in_parts(other, parts)[None], 300, 50)
 
     assert got.dtype == total.dtype == torch.float32
     exact, allowed = wide @ wide_right, (LEFT_OUT[parts] + roundoff(300)) * (wide.abs() @ wide_right.abs())
     assert bool(((got - exact).abs() <= allowed).all())
-    rounded = _matmul.rounded_parts_product(in_parts(x, parts), right)
+    [rounded] = _matmul.rounded_product(left, stacked, torch.bfloat16)
     assert rounded.dtype == torch.bfloat16
     assert bool(((rounded - exact).abs() <= allowed + 2.0**-8 * (exact.abs() + allowed)).all())
-    allowed = (2.01 * LEFT_OUT[parts] + roundoff(20 + parts**2)) * (wide.abs().T @ wide_other.abs())
+    # Of both operands, and as much again by the product that is left out.
+    allowed = (4.01 * LEFT_OUT[parts] + roundoff(20 + parts**2)) * (wide.abs().T @ wide_other.abs())
     assert bool(((total - wide.T @ wide_other).abs() <= allowed).all())
 
 
@@ -128,7 +130,7 @@ def formula(z, k, w1, b1, w2, b2, v1, c1, v2, c2, form="tanh"):
 def test_logits_of_bfloat16_networks_are_float32_numbers(D, E, form):
     given = arguments(2, 3, D, E, torch.bfloat16)
     nets = _gate_networks.Networks.of(given)
-    hidden, logits = _gate_networks.logits_of(nets, form)
+    hidden, _, logits = _gate_networks.logits_of(nets, form)
     assert hidden.dtype == logits.dtype == torch.float32
 
     for i in range(2):
@@ -145,13 +147,40 @@ def test_logits_of_bfloat16_networks_are_float32_numbers(D, E, form):
         assert bool(((logits[i] - activation @ w2.T).abs() <= allowed).all())
 
 
-@pytest.mark.parametrize(("T", "D", "E"), [(3, 5, 7), (256, 256, 256)], ids=["three parts", "two parts"])
+@pytest.mark.parametrize(("D", "E"), [(5, 7), (128, 128)], ids=["ragged", "even"])
+def test_products_of_bfloat16_networks_end_in_decays(D, E):
+    nets = _gate_networks.Networks.of(arguments(2, 3, D, E, torch.bfloat16))
+    kept_too, alone = (torch.empty(2, 3, D, device=DEVICE) for _ in range(2))
+    kept = _gate_networks.decays_of(nets, "tanh", True, kept_too)
+    assert _gate_networks.decays_of(nets, "tanh", False, alone) is None
+    assert torch.equal(alone, kept_too)
+    assert all(map(torch.equal, kept, _gate_networks.logits_of(nets, "tanh")))
+
+    logits = [entering.to(torch.float64) + bias for entering, bias in zip(kept.logits, nets.b2, strict=True)]
+    exact = (torch.sigmoid(logits[0]) * torch.sigmoid(logits[1])).clamp(1e-6, 1 - 1e-6)
+    # Adding the bias and the exponential err by some u of the logit; two sums, a product and a quotient follow.
+    allowed = (16 + 3 * (logits[0].abs() + logits[1].abs())) * U * exact
+    assert bool(((alone.view(6, D) - exact).abs() <= allowed).all())
+
+
+def test_networks_of_any_strides_are_the_same():
+    def strided(x):
+        return torch.stack([torch.full_like(x, float("nan")), x], -1)[..., 1]
+
+    given, decays = arguments(2, 3, 5, 7, torch.bfloat16), []
+    for one in (given, [strided(x) for x in given], [x.mT.contiguous().mT if x.dim() > 1 else x for x in given]):
+        decays.append(torch.empty(2, 3, 5, device=DEVICE))
+        _gate_networks.decays_of(_gate_networks.Networks.of(one), "tanh", False, decays[-1])
+    assert torch.equal(decays[1], decays[0]) and torch.equal(decays[2], decays[0])
+
+
+@pytest.mark.parametrize(("T", "D", "E"), [(3, 5, 7), (512, 256, 256)], ids=["three parts", "two parts"])
 def test_gradients_of_bfloat16_networks_round_once(T, D, E):
     given = arguments(2, T, D, E, torch.bfloat16)
     grad = normal(2, T, D, dtype=torch.bfloat16, seed=20)
     nets = _gate_networks.Networks.of(given)
-    hidden, logits = _gate_networks.logits_of(nets, "tanh")
-    got = _gate_networks.networks_adjoint(nets, hidden, *_gate_networks.logits_adjoint(nets, logits, grad), "tanh")
+    kept = _gate_networks.logits_of(nets, "tanh")
+    got = _gate_networks.networks_adjoint(nets, kept, *_gate_networks.logits_adjoint(nets, kept.logits, grad), "tanh")
     leaves = [array.to(torch.float64).requires_grad_() for array in given]
     expected = torch.autograd.grad(formula(*leaves), leaves, grad.to(torch.float64))
     for result, exact in zip(got, expected, strict=True):
@@ -221,8 +250,9 @@ def test_gate_and_scan_of_bfloat16_write_the_gradients_of_logits_in_parts():
     got = value_and_gradients(
         lambda *a: _decay_gate_scan._DecayGateScan.apply("tanh", True, *a[10:], *a[:10]), given, grad
     )
+    alone = _decay_gate_scan._DecayGateScan.apply("tanh", False, *given[10:], *given[:10])  # where no gradient follows
     expected = value_and_gradients(gate_and_scan, [a.to(torch.float64) for a in given], grad)
-    for result, exact in zip(got, expected, strict=True):
+    for result, exact in zip([*got, alone], [*expected, expected[0]], strict=True):
         assert result.dtype == torch.bfloat16
         allowed = (2.0**-7 if DEVICE == "cpu" else 2.0**-8) * exact.abs() + 64 * 21 * U * exact.abs().max()
         assert bool(((result - exact).abs() <= allowed).all())

@@ -34,8 +34,6 @@ def check_arrays(**arrays: tuple[torch.Tensor, str]) -> None:
     """Each argument is given as ``name=(array, dimensions)``, e.g. ``a=(a, "BTD")``; one letter has one
     length."""
     first_name, (first, _) = next(iter(arrays.items()))
-    length_of: dict[str, int] = {}
-    bound_by: dict[str, str] = {}
     for name, (array, _) in arrays.items():
         if not isinstance(array, torch.Tensor):
             raise TypeError(f"{name}: got {type(array).__name__}, expected a torch.Tensor")
@@ -47,25 +45,21 @@ def check_arrays(**arrays: tuple[torch.Tensor, str]) -> None:
                 f"{name}: dtype {_dtype_name(array.dtype)} does not match {first_name}: "
                 f"expected {_dtype_name(first.dtype)}"
             )
+    lengths: dict[str, tuple[int, str]] = {}  # of a letter, and the argument that has bound it
     for name, (array, dimensions) in arrays.items():
-        shape = tuple(array.shape)
+        shape = array.shape
         if len(shape) != len(dimensions):
             raise ValueError(
-                f"{name}: shape {shape} has {len(shape)} dimensions: "
+                f"{name}: shape {tuple(shape)} has {len(shape)} dimensions: "
                 f"expected {len(dimensions)}, [{', '.join(dimensions)}]"
             )
-        named = list(zip(dimensions, shape, strict=True))
-        expected = tuple(length_of.get(letter, length) for letter, length in named)
-        if shape != expected:
-            position = next(i for i, length in enumerate(shape) if length != expected[i])
-            raise ValueError(
-                f"{name}: shape {shape} does not match {bound_by[dimensions[position]]}: expected {expected}"
-            )
-        for letter, length in named:
-            if length == 0 and letter != "T":
-                raise ValueError(f"{name}: shape {shape} has {letter} = 0: expected {letter} >= 1")
-            length_of.setdefault(letter, length)
-            bound_by.setdefault(letter, name)
+        for letter, length in zip(dimensions, shape, strict=True):
+            known, binder = lengths.setdefault(letter, (length, name))
+            if length != known:
+                expected = tuple(lengths.get(*given)[0] for given in zip(dimensions, zip(shape), strict=True))
+                raise ValueError(f"{name}: shape {tuple(shape)} does not match {binder}: expected {expected}")
+        if 0 in shape:
+            _check_empty(name, shape, dimensions)
     for name, (array, _) in arrays.items():
         if array.device != first.device:
             raise ValueError(f"{name}: device {array.device} does not match {first_name}: expected {first.device}")
@@ -75,6 +69,12 @@ def check_arrays(**arrays: tuple[torch.Tensor, str]) -> None:
             "set TRITON_INTERPRET=1 in the environment before triton is imported, "
             "or pass CUDA tensors"
         )
+
+
+def _check_empty(name: str, shape: torch.Size, dimensions: str) -> None:
+    for letter, length in zip(dimensions, shape, strict=True):
+        if length == 0 and letter != "T":
+            raise ValueError(f"{name}: shape {tuple(shape)} has {letter} = 0: expected {letter} >= 1")
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The device code of the decay gate: everything between and after its matrix products.
+"""The device code of the decay gate: everything between and after its matrix products, where they are torch's.
 
 A program takes a tile of rows (tokens) and columns, neighbours in memory taken by neighbouring programs. What the
 products read, the activations and the gradients of logits and hidden layers, is written as its parts, side by side
@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from ._compile import STORAGES, CompileSpec, aligned, compile_spec
-from ._device import decay, gelu, gelu_derivative, logit_gradients, sigmoid
+from ._device import decay, gelu, gelu_derivative, logit_gradients, odds_against
 from ._launch import device_function
 from ._parts import TWO_SUFFICE_FROM, parts_needed, store_parts
 
@@ -51,68 +51,72 @@ def places(rows, columns, width):
 
 @device_function
 def load_with_bias(ptr, bias_ptr, rows, columns, width, inside):
-    """A tile of what a product left, and the bias of its columns."""
+    """A tile of what a product left, plus the bias of its columns."""
     bias = tl.load(bias_ptr + columns, mask=columns < width, other=0.0).to(ptr.dtype.element_ty)
     return tl.load(ptr + places(rows, columns, width), mask=inside, other=0.0) + bias[None, :]
 
 
 @triton.jit
 def gelu_forward_kernel(
-    hidden_ptr, bias_ptr, activation_ptr, N, E,
-    FORM: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    hidden_ptr, base_b_ptr, context_b_ptr, activation_ptr, N, E,
+    FORM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """hidden [2, N, E], bias [2, E] -> activation [2, N, PARTS E]."""
+    """hidden [2, N, E], b [E] -> activation [2, N, E]."""
     network = tl.program_id(1)
     _, rows, columns = tile(E, ROWS, COLUMNS)
     inside = (rows < N)[:, None] & (columns < E)[None, :]
     rows += network * N
-    x = load_with_bias(hidden_ptr, bias_ptr + network * E, rows, columns, E, inside)
-    store_parts(activation_ptr + places(rows, columns, PARTS * E), gelu(x, FORM), E, PARTS, inside)
+    b_ptr = tl.where(network == 0, base_b_ptr, context_b_ptr)
+    x = load_with_bias(hidden_ptr, b_ptr, rows, columns, E, inside)
+    tl.store(activation_ptr + places(rows, columns, E), gelu(x, FORM), mask=inside)
 
 
 @triton.jit
 def gelu_backward_kernel(
-    hidden_ptr, bias_ptr, dactivation_ptr, activation_ptr, dhidden_ptr, dbias_ptr, N, E,
+    hidden_ptr, base_b_ptr, context_b_ptr, dactivation_ptr, dhidden_ptr, dbias_ptr, N, E,
     FORM: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """hidden, dactivation [2, N, E], bias [2, E] -> activation, dhidden [2, N, PARTS E], dbias [2, tiles, E]."""
+    """hidden, dactivation [2, N, E], b [E] -> dhidden [2, N, PARTS E], dbias [2, tiles, E]."""
     network = tl.program_id(1)
     down, rows, columns = tile(E, ROWS, COLUMNS)
     inside = (rows < N)[:, None] & (columns < E)[None, :]
     rows += network * N
     dactivation = tl.load(dactivation_ptr + places(rows, columns, E), mask=inside, other=0.0)
-    x = load_with_bias(hidden_ptr, bias_ptr + network * E, rows, columns, E, inside)
+    b_ptr = tl.where(network == 0, base_b_ptr, context_b_ptr)
+    x = load_with_bias(hidden_ptr, b_ptr, rows, columns, E, inside)
     dhidden = dactivation * gelu_derivative(x, FORM)
-    store_parts(activation_ptr + places(rows, columns, PARTS * E), gelu(x, FORM), E, PARTS, inside)
     store_parts(dhidden_ptr + places(rows, columns, PARTS * E), dhidden, E, PARTS, inside)
     row_of_sums = (network * tl.cdiv(N, ROWS) + down).to(tl.int64)
     tl.store(dbias_ptr + row_of_sums * E + columns, tl.sum(dhidden, axis=0), mask=columns < E)
 
 
 @triton.jit
-def gate_forward_kernel(logits_ptr, bias_ptr, gamma_ptr, N, D, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """logits [2, N, D], bias [2, D] -> gamma [N, D]."""
+def gate_forward_kernel(
+    logits_ptr, base_b_ptr, context_b_ptr, gamma_ptr, N, D, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """logits [2, N, D], b [D] -> gamma [N, D]."""
     _, rows, columns = tile(D, ROWS, COLUMNS)
     inside = (rows < N)[:, None] & (columns < D)[None, :]
-    base = sigmoid(load_with_bias(logits_ptr, bias_ptr, rows, columns, D, inside))
-    context = sigmoid(load_with_bias(logits_ptr, bias_ptr + D, rows + N, columns, D, inside))
+    base = odds_against(load_with_bias(logits_ptr, base_b_ptr, rows, columns, D, inside))
+    context = odds_against(load_with_bias(logits_ptr, context_b_ptr, rows + N, columns, D, inside))
     gamma = decay(base, context)
     tl.store(gamma_ptr + places(rows, columns, D), gamma.to(gamma_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def gate_backward_kernel(
-    grad_ptr, logits_ptr, bias_ptr, dlogits_ptr, dbias_ptr, N, T, D, grad_stride_b, grad_stride_t, grad_stride_d,
+    grad_ptr, logits_ptr, base_b_ptr, context_b_ptr, dlogits_ptr, dbias_ptr, N, T, D,
+    grad_stride_b, grad_stride_t, grad_stride_d,
     PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """grad [B, T, D], logits [2, N, D], bias [2, D] -> dlogits [2, N, PARTS D], dbias [2, tiles, D]."""
+    """grad [B, T, D], logits [2, N, D], b [D] -> dlogits [2, N, PARTS D], dbias [2, tiles, D]."""
     down, rows, columns = tile(D, ROWS, COLUMNS)
     inside = (rows < N)[:, None] & (columns < D)[None, :]
     grad_row = (rows // T).to(tl.int64) * grad_stride_b + (rows % T).to(tl.int64) * grad_stride_t
     grad_column = columns.to(tl.int64) * grad_stride_d
     grad = tl.load(grad_ptr + grad_row[:, None] + grad_column[None, :], mask=inside, other=0.0)
-    base = sigmoid(load_with_bias(logits_ptr, bias_ptr, rows, columns, D, inside))
-    context = sigmoid(load_with_bias(logits_ptr, bias_ptr + D, rows + N, columns, D, inside))
+    base = odds_against(load_with_bias(logits_ptr, base_b_ptr, rows, columns, D, inside))
+    context = odds_against(load_with_bias(logits_ptr, context_b_ptr, rows + N, columns, D, inside))
     dbase, dcontext = logit_gradients(grad.to(base.dtype), base, context)
     store_parts(dlogits_ptr + places(rows, columns, PARTS * D), dbase, D, PARTS, inside)
     store_parts(dlogits_ptr + places(rows + N, columns, PARTS * D), dcontext, D, PARTS, inside)
@@ -137,6 +141,6 @@ def compile_specs() -> list[CompileSpec]:
         specs.append(spec(gate_forward_kernel, GATE_TILE))
         specs.append(spec(gate_backward_kernel, GATE_BACKWARD_TILE, PARTS=parts))
         for form in ("tanh", "erf"):
-            specs.append(spec(gelu_forward_kernel, GELU_TILE, FORM=form, PARTS=parts))
+            specs.append(spec(gelu_forward_kernel, GELU_TILE, FORM=form))
             specs.append(spec(gelu_backward_kernel, GELU_BACKWARD_TILE, FORM=form, PARTS=parts))
     return specs

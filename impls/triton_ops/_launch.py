@@ -1,5 +1,6 @@
 """How is a kernel started, compiled or interpreted, and in which dtype does it compute and write?"""
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,18 @@ def triton_dtype(dtype: torch.dtype) -> tl.dtype:
 
 def processors_of(device: torch.device) -> int:
     return 2**30 if INTERPRETED else torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def shared_memory(device: torch.device) -> int:
+    """Bytes that a program may take."""
+    if INTERPRETED:
+        return 2**20
+    return _shared_memory(torch.cuda.current_device() if device.index is None else device.index)
+
+
+@functools.cache
+def _shared_memory(index: int) -> int:
+    return triton.runtime.driver.active.utils.get_device_properties(index)["max_shared_mem"]
 
 
 def apply(function: type[torch.autograd.Function], options: tuple, *arrays: torch.Tensor | None) -> torch.Tensor:

@@ -1,10 +1,11 @@
 """Matrix products by torch in full precision: no TF32, no 16-bit sums, no autocast, whatever the global settings.
 
-An operand that is computed may come as parts side by side (_parts.py): [N, P K] for a matrix [N, K].
+An operand that is computed may come as parts side by side (_parts.py): [N, P K] for a matrix [N, K]. Products of one shape
+are formed at once, as a stack.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 
 import torch
@@ -37,38 +38,45 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.T
 
 
 def product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """left [N, K], right [K, M] of one dtype -> [N, M], float32 for 16-bit operands."""
+    """left [N, K], right [K, M] of one dtype -> [N, M], float32 for 16-bit operands; or each of a stack [S, N, K], [S, K, M]."""
+    multiply = torch.mm if left.dim() == 2 else torch.bmm
     with full_precision(left.device):
         if left.dtype not in NARROW:
-            return torch.mm(left, right, out=out)
+            return multiply(left, right, out=out)
         if left.is_cuda:
-            return torch.mm(left, right, out_dtype=torch.float32, out=out)
-        return torch.mm(left.float(), right.float(), out=out)  # the same sum, where torch has no such product
+            return multiply(left, right, out_dtype=torch.float32, out=out)
+        return multiply(left.float(), right.float(), out=out)  # the same sum, where torch has no such product
 
 
-def parts_product(parts: torch.Tensor, right: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """parts [N, P K], right [K, M] -> [N, M]: one sum over the parts, in which `right` is repeated."""
-    return product(parts, _repeated(parts, right), out)
+def rounded_product(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Of stacks, in `dtype`, rounded once."""
+    if left.dtype == dtype and left.is_cuda:
+        with full_precision(left.device):
+            return torch.bmm(left, right)
+    return product(left, right).to(dtype)
 
 
-def rounded_parts_product(parts: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """The same in the dtype of `right`, rounded once."""
-    if parts.dtype == right.dtype and parts.is_cuda:
-        with full_precision(parts.device):
-            return torch.mm(parts, _repeated(parts, right))
-    return parts_product(parts, right).to(right.dtype)
+def repeated(matrices: Sequence[torch.Tensor], parts: int, dtype: torch.dtype) -> torch.Tensor:
+    """Matrices [K, M] -> [S, parts K, M], what a stack of other ones in parts is multiplied by: one sum takes all parts."""
+    K, M = matrices[0].shape
+    return torch.cat([matrix for matrix in matrices for _ in range(parts)]).to(dtype).view(-1, parts * K, M)
 
 
-def parts_total(left: torch.Tensor, right: torch.Tensor, K: int, M: int) -> torch.Tensor:
-    """left [N, P K], right [N, Q M] -> left^T right [K, M]: every part with every part in one product, then their sum."""
-    blocks = product(left.T, right)
-    return blocks.reshape(-1, K, right.shape[1] // M, M).sum((0, 2))
+def transposed_product(left: torch.Tensor, right: torch.Tensor, K: int, M: int) -> torch.Tensor:
+    """left [S, N, P K], right [S, N, P M], both in parts -> left^T right [S, K, M]. Of two parts, the product of the two
+    smaller ones is left out: it is no larger than what they leave out."""
+    left = left.transpose(1, 2)
+    if left.shape[1] == K:
+        return product(left, right)
+    if left.shape[1] > 2 * K:
+        return sum_of_parts(product(left, right), K, M)
+    return sum_of_parts(product(left[:, K:], right), K, M).add_(product(left[:, :K], right[:, :, M:]))
 
 
-def _repeated(parts: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    times = parts.shape[1] // right.shape[0]
-    right = right.to(parts.dtype)
-    return right if times == 1 else right.repeat(times, 1)
+def sum_of_parts(products: torch.Tensor, K: int, M: int) -> torch.Tensor:
+    """Products of parts [S, P K, Q M] -> their sum [S, K, M]."""
+    S, rows, columns = products.shape
+    return products if (rows, columns) == (K, M) else products.view(S, rows // K, K, columns // M, M).sum((1, 3))
 
 
 @contextlib.contextmanager

@@ -66,14 +66,22 @@ def nearest(x, dtype: tl.constexpr):
 
 
 @device_function
+def high_part(x):
+    """A float32 x as the nearest bfloat16 number, still in float32: of two, the larger. (A conversion and back would
+    take the unit of the exponentials; a NaN may be lost here, but not in what is left of it.)"""
+    bits = (x.to(tl.uint32, bitcast=True) + 0x8000) & 0xFFFF0000
+    return bits.to(tl.float32, bitcast=True)
+
+
+@device_function
 def split(x, PARTS: tl.constexpr, dtype: tl.constexpr):
     """PARTS numbers of `dtype`, the largest first, whose sum is x as nearly as they can; each is what is left, rounded."""
     parts = ()
-    for _ in tl.static_range(PARTS):
-        part = nearest(x, dtype)
-        x = x - part.to(x.dtype)
-        parts = parts + (part,)
-    return parts
+    for _ in tl.static_range(PARTS - 1):
+        high = high_part(x)
+        x = x - high
+        parts = parts + (high.to(dtype),)
+    return parts + (nearest(x, dtype),)
 
 
 @device_function

@@ -60,22 +60,15 @@ def held(table: Mapping[str, Mapping[torch.dtype, Held]], kind: str, gated: bool
     return table[family][torch.bfloat16 if storage == torch.float16 else storage]
 
 
-def division(arrays: list[torch.Tensor], limits: Held, gated: bool = False) -> dict[str, Any]:
-    """How a kernel that reads these arrays divides its work. Where decays are made of logits a step has two wide numbers
-    a channel, so a thread has one channel."""
+def division(arrays: list[torch.Tensor], limits: Held, one_channel: bool = False) -> dict[str, Any]:
+    """How a kernel that reads these arrays divides its work. Where factors are read as float32 numbers or logits beside
+    narrow inflows, a thread has one channel."""
     storage, (_, T, D) = arrays[0].dtype, arrays[0].shape
     if INTERPRETED:  # it pays per operation, not per lane: all channels at once, and few rows that are only padding
         rows, block = min(8, triton.next_power_of_2(max(T, 1))), min(1024, triton.next_power_of_2(D))
-        return {
-            "SEGMENTS": 1,
-            "ROWS": rows,
-            "GROUP": GROUP,
-            "DISTANCE": 2,
-            "BLOCK_D": block,
-            "VECTOR": 1,
-            "num_warps": 1,
-        }
-    vector = 1 if gated else VECTOR[storage]
+        shape = {"SEGMENTS": 1, "ROWS": rows, "GROUP": GROUP, "DISTANCE": 2, "BLOCK_D": block, "VECTOR": 1}
+        return {**shape, "num_warps": 1}
+    vector = 1 if one_channel else VECTOR[storage]
     aligned = all(x.stride(-1) == 1 and not any(length % vector for length in (D, *x.stride()[:-1])) for x in arrays)
     return _options(limits, vector if aligned else 1)
 

@@ -27,9 +27,9 @@ from ._scan_rows import (
     decays,
     factor_of,
     not_negative,
+    odds_of,
     reads_before,
     row_of,
-    sigmoids,
 )
 
 # Nothing else about a shape makes another kernel faster, so one is compiled for all of them.
@@ -80,7 +80,7 @@ def forward_kernel(
     raw_a = as_read(raw_a, VECTOR)
     raw_b = as_read(raw_b, VECTOR)
     if GATED:
-        raw_a = decays(sigmoids(raw_a, bias_ptr, d, D), sigmoids(raw_context, bias_ptr + D, d, D), left)
+        raw_a = decays(odds_of(raw_a, bias_ptr, d, D), odds_of(raw_context, bias_ptr + D, d, D), left)
     factor, flow = row_of(raw_a, raw_b, 0, KIND, ARITHMETIC, False)
     for j in tl.static_range(1, ROWS):
         row_factor, row_flow = row_of(raw_a, raw_b, j, KIND, ARITHMETIC, False)
@@ -170,8 +170,8 @@ def backward_kernel(
     raw_a = as_read(not_negative(raw_a, KIND), VECTOR)
     raw_b = as_read(raw_b, VECTOR)
     if GATED:
-        bases = sigmoids(raw_a, bias_ptr, d, D)
-        contexts = sigmoids(raw_context, bias_ptr + D, d, D)
+        bases = odds_of(raw_a, bias_ptr, d, D)
+        contexts = odds_of(raw_context, bias_ptr + D, d, D)
         raw_a = decays(bases, contexts, left)
     if not AGAIN or KIND != "linear":
         raw_b = raw_a  # not used

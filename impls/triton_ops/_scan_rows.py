@@ -2,7 +2,7 @@
 
 import triton.language as tl
 
-from ._device import clip, decay, sigmoid
+from ._device import clip, decay, odds_against
 from ._launch import COMPILED, device_function
 
 LOWEST_LOG = tl.constexpr(-50.0)
@@ -72,12 +72,12 @@ def row_of(raw_a, raw_b, j, KIND: tl.constexpr, ARITHMETIC: tl.constexpr, CHECKE
 
 
 @device_function
-def sigmoids(raw_logits, bias_ptr, d, D):
-    """Of rows of logits, whose biases are one for each channel."""
+def odds_of(raw_logits, bias_ptr, d, D):
+    """The odds against the sigmoids of rows of logits, whose biases are one for each channel."""
     bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(raw_logits[0].dtype)
     found = ()
     for j in tl.static_range(len(raw_logits)):
-        found = found + (sigmoid(raw_logits[j] + bias),)
+        found = found + (odds_against(raw_logits[j] + bias),)
     return found
 
 

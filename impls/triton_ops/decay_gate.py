@@ -1,10 +1,11 @@
 """Decay gate: two small networks, one on the token and one on its context, whose product is the decay.
 
 Clauses     GAMMA-1 to GAMMA-7
-Parallel    one program per tile of tokens and channels; the four projections are matrix products by torch
-            (_gate_networks.py), everything between and after them is one kernel each (_gate_kernels.py)
+Parallel    one program per tile of tokens and channels. In bfloat16 the kernels that multiply also do what follows
+            (_gate_products.py); otherwise the projections are matrix products by torch (_gate_networks.py), and
+            everything between and after them is one kernel each (_gate_kernels.py)
 Memory      each kernel reads its inputs once and writes its result once. Saved for backward: what enters each
-            gelu and each sigmoid, unrounded; the gelu is computed again there.
+            gelu and each sigmoid, unrounded, and what leaves the gelus.
 Precision   float32 (float64 for float64) from the first projection to the clip, TF32 off; rounds once, after
             the clip. Products of bfloat16 run on tensor cores, what is computed in as many parts as keep its float32
             (_parts.py).
@@ -14,7 +15,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ._checks import check_arrays, check_choice, check_values
-from ._gate_networks import SHAPES, Networks, decays_of, logits_adjoint, logits_of, networks_adjoint
+from ._gate_networks import SHAPES, Kept, Networks, decays_of, logits_adjoint, networks_adjoint
 from ._launch import apply
 
 
@@ -22,21 +23,19 @@ class _DecayGate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, form, keep, *arguments):
         nets = Networks.of(arguments)
-        hidden, logits = logits_of(nets, form)
         gamma = torch.empty_like(arguments[0], memory_format=torch.contiguous_format)
-        decays_of(logits, nets.b2, gamma)
+        kept = decays_of(nets, form, keep, gamma)
         ctx.form = form
-        if keep:
-            ctx.save_for_backward(*arguments, hidden, logits)
+        if keep and kept is not None:
+            ctx.save_for_backward(*arguments, *kept)
         return gamma
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        *arguments, hidden, logits = ctx.saved_tensors
-        nets = Networks.of(arguments)
-        dlogits, db2 = logits_adjoint(nets, logits, grad)
-        dz, dk, *dparameters = networks_adjoint(nets, hidden, dlogits, db2, ctx.form)
+        nets, kept = Networks.of(ctx.saved_tensors[:10]), Kept(*ctx.saved_tensors[10:])
+        dlogits, db2 = logits_adjoint(nets, kept.logits, grad)
+        dz, dk, *dparameters = networks_adjoint(nets, kept, dlogits, db2, ctx.form)
         return None, None, dz.view_as(grad), dk.view_as(grad), *dparameters
 
 

@@ -15,7 +15,7 @@ import triton.language as tl
 
 from .._compile import CompileSpec, aligned, compile_spec
 from .._device import sigmoid
-from .._launch import INTERPRETED, launch, processors_of
+from .._launch import INTERPRETED, launch, processors_of, shared_memory
 from .._parts import parts_of, split
 from ._cell import Cell
 
@@ -203,11 +203,7 @@ def most_rows(D: int, device: torch.device) -> int:
 
 def shared_of(device: torch.device) -> int:
     """What the stages of a tile may take of this device's shared memory."""
-    if INTERPRETED:
-        return SHARED
-    index = torch.cuda.current_device() if device.index is None else device.index
-    properties = triton.runtime.driver.active.utils.get_device_properties(index)
-    return min(SHARED, properties["max_shared_mem"])
+    return min(SHARED, shared_memory(device))
 
 
 class Rows:
