@@ -104,8 +104,8 @@ class _StabilizedRecurrence(torch.autograd.Function):
     ) -> torch.Tensor:
         z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0 = arrays
         stabilizer = Stabilizer(norm_weight, norm_bias, *options)
-        per_step = (chunks.cut(array) for array in (z, gate_z, gamma))
-        cell = Forward(*per_step, contiguous_double(W_h), contiguous_double(b_h), stabilizer)
+        weight, bias, cut = contiguous_double(W_h), contiguous_double(b_h), chunks.cut
+        cell = Forward(cut(z), cut(gate_z), cut(gamma), weight, bias, stabilizer)
         guesses = led_to_from_0(cell, chunks, h0)
         states, report = solve(cell, h0.contiguous(), guesses, chunks.steps, tolerance)
         h = chunks.join(states)
