@@ -50,11 +50,20 @@ class Stabilizer:
         return direction * self.weight + self.bias if self.norm == "layer" else direction * self.weight
 
     def standardize(self, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """u, which "layer" centres first, over its size; and one over its size [..., 1]."""
+        """u, which "layer" centres first, over its size; and one over its size [..., 1]. "none": u, and 1."""
+        if self.norm == "none":
+            return u, torch.ones_like(u[..., :1])
         if self.norm == "layer":
             u = u - mean(u)  # two passes: E[u^2] - E[u]^2 would cancel
-        over_size = torch.rsqrt(mean(u.square()) + self.eps)
-        return u * over_size, over_size
+        scale = torch.rsqrt(mean(u.square()) + self.eps)
+        return u * scale, scale
+
+    def before_norm(self, grad: torch.Tensor, direction: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """The gradient of u from that of u over its size: what would change the size (and the mean) is taken out."""
+        if self.norm == "none":
+            return grad
+        centred = grad - mean(grad) if self.norm == "layer" else grad
+        return scale * (centred - direction * mean(grad * direction))
 
 
 def mean(x: torch.Tensor) -> torch.Tensor:

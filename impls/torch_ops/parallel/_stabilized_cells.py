@@ -69,9 +69,9 @@ class Forward:
         if form.norm != "none":
             if form.norm == "layer":
                 room = room + mean(room + of_sum(mixed.abs(), D - 1))
-            direction, over_size = exact.standardize(mixed)
-            of_size = (4 + (D - 1) / 2 * (1 - form.eps * over_size.square())) * UNIT
-            room = over_size * through_norm(room, direction) + of_size * direction.abs()
+            direction, scale = exact.standardize(mixed)
+            of_size = (4 + (D - 1) / 2 * (1 - form.eps * scale.square())) * UNIT
+            room = scale * through_norm(room, direction) + of_size * direction.abs()
             room = room * exact.weight.abs()
         unbound = value.abs() <= form.clip + room
         return stored - value.clamp(-form.clip, form.clip), room.where(unbound, 0.0)
@@ -88,7 +88,7 @@ class Backward:
 
     k = 1 - gate + gamma and s = (z - h) gate (1 - gate) are how the later step's sum feels the state and its gate's
     logits; g is what the loss wants of the state between the two. All [steps, rows, D], backwards in time, and so
-    are `pull`, the norm's weight where the clip does not act and else 0, and direction and size of what is normalised.
+    are `pull`, the norm's weight where the clip does not act and else 0, and direction and scale of what is normalised.
     """
 
     g: torch.Tensor
@@ -97,20 +97,15 @@ class Backward:
     weight: torch.Tensor
     pull: torch.Tensor
     direction: torch.Tensor
-    over_size: torch.Tensor  # [steps, rows, 1]
-    centred: bool  # whether the norm takes the mean off
+    scale: torch.Tensor  # [steps, rows, 1]
+    stabilizer: Stabilizer
 
     def step(self, j: int, rows: Rows, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         dlogits = x * self.slope_of_gate[j, rows]
         through_gate = (dlogits.double() @ self.weight).to(x.dtype)
         wanted = self.g[j, rows] + (through_gate + self.kept[j, rows] * x)
-        return self._before_norm(j, rows, wanted), dlogits  # ADJ-6
-
-    def _before_norm(self, j: int, rows: Rows, wanted: torch.Tensor) -> torch.Tensor:
-        """The norm's derivative, transposed: what would change the size (and the mean) is taken out."""
-        pulled, direction = wanted * self.pull[j, rows], self.direction[j, rows]
-        middle = mean(pulled) if self.centred else 0.0
-        return (pulled - middle - direction * mean(pulled * direction)) * self.over_size[j, rows]
+        pulled = wanted * self.pull[j, rows]
+        return self.stabilizer.before_norm(pulled, self.direction[j, rows], self.scale[j, rows]), dlogits  # ADJ-6
 
     def slope(self, j: int, rows: Rows, dlogits: torch.Tensor) -> torch.Tensor:
         """0, as forwards."""
@@ -120,11 +115,14 @@ class Backward:
         self, j: int, rows: Rows, x: torch.Tensor, dlogits: torch.Tensor, stored: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         D, g = x.shape[1], self.g[j, rows].double()
-        pull, direction, over_size = (a[j, rows].double() for a in (self.pull, self.direction, self.over_size))
+        pull, direction, scale = (array[j, rows].double() for array in (self.pull, self.direction, self.scale))
         later, room = with_decay(dlogits.double() @ self.weight, self.kept[j, rows], x)
         room = room + of_sum(dlogits.abs().double() @ self.weight.abs(), D) + UNIT * (g.abs() + later.abs())
         room, pulled = room * pull.abs(), pull * (g + later)
-        if self.centred:
-            room = room + mean(room) + of_sum(mean(pulled.abs()), D - 1)
-        room = through_norm(room, direction) + direction.abs() * of_sum(mean((pulled * direction).abs()), D - 1)
-        return stored - self._before_norm(j, rows, g + later), room * over_size
+        exact = self.stabilizer.before_norm(pulled, direction, scale)
+        if self.stabilizer.norm != "none":
+            if self.stabilizer.norm == "layer":
+                room = room + mean(room) + of_sum(mean(pulled.abs()), D - 1)
+            of_mean = of_sum(mean((pulled * direction).abs()), D - 1)
+            room = scale * (through_norm(room, direction) + direction.abs() * of_mean)
+        return stored - exact, room

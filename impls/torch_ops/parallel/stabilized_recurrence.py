@@ -5,8 +5,9 @@ Parallel    all chunks of time at once, step by step within them
 Memory      states, inputs and, for the gradient, five more arrays of all steps
 Precision   float32 for the narrow dtypes and float32, float64 for float64; the product with W_h and means in float64
 
-What is guessed is the state that a step would lead to from 0, its input normalised. With the state in a norm no scan tells
-more: a gate frozen leaves the weight 1 - g + gamma of the state, of which the products overflow.
+What is guessed is the state that a step would lead to from 0: its input, normalised. No scan tells more, since with a gate
+frozen the weight 1 - g + gamma of the state exceeds 1, and products of it overflow. Sixteen or 64 steps with the gate
+frozen and the norm in them were no better guess: chunks met after 126 steps instead of 136, or 29 instead of 31 (measured).
 """
 
 from typing import Any
@@ -125,14 +126,15 @@ class _StabilizedRecurrence(torch.autograd.Function):
         kept, slope_of_gate = 1 - gate + gamma, (z - before) * (gate * (1 - gate))
         mixed = mix(z, gamma, gate, before)
         unclipped = stabilizer.normalize(mixed).abs() <= stabilizer.clip  # ADJ-8
-        direction, over_size, pull = _derivative_of_norm(stabilizer, mixed)
+        direction, scale = stabilizer.standardize(mixed)
+        felt = torch.ones_like(norm_weight) if stabilizer.norm == "none" else norm_weight
 
         def backwards(array: torch.Tensor) -> torch.Tensor:
             return ctx.chunks.cut(array.flip(1))
 
         cell = Backward(
             backwards(g), backwards(of_next_step(kept)), backwards(of_next_step(slope_of_gate)), weight,
-            backwards(unclipped * pull), backwards(direction), backwards(over_size), stabilizer.norm == "layer",
+            backwards(unclipped * felt), backwards(direction), backwards(scale), stabilizer,
         )  # fmt: skip
         nothing = torch.zeros_like(h0)
         guesses = led_to_from_0(cell, ctx.chunks, h0)
@@ -141,8 +143,9 @@ class _StabilizedRecurrence(torch.autograd.Function):
         dlogits = dmixed * slope_of_gate
         wanted = (dlogits.double() @ weight).to(g.dtype) + kept * dmixed  # of the state before each step
         of_value = (g + of_next_step(wanted)).where(unclipped, 0.0).double()
-        dweight = (of_value * direction).sum((0, 1)).to(g.dtype)
-        dbias = of_value.sum((0, 1)).to(g.dtype) if stabilizer.norm == "layer" else torch.zeros_like(norm_bias)
+        zero = torch.zeros_like(norm_weight)
+        dweight = zero if stabilizer.norm == "none" else (of_value * direction).sum((0, 1)).to(g.dtype)
+        dbias = of_value.sum((0, 1)).to(g.dtype) if stabilizer.norm == "layer" else zero
         dW, db = of_gate_parameters(dlogits, before)
         per_step = dmixed * gate, dlogits, dmixed * before
         return None, None, None, None, *per_step, dW, db, dweight, dbias, wanted[:, 0]
@@ -157,10 +160,3 @@ def led_to_from_0(cell: Cell, chunks: Chunks, h0: torch.Tensor) -> torch.Tensor:
 def of_next_step(array: torch.Tensor) -> torch.Tensor:
     """At every step of [B, T, D] what stands at the next one, and 0 at the last."""
     return torch.cat([array[:, 1:], torch.zeros_like(array[:, :1])], dim=1)
-
-
-def _derivative_of_norm(stabilizer: Stabilizer, mixed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Direction and one over the size of what is normalised, and the weight; "none" has no direction, and size 1."""
-    if stabilizer.norm == "none":
-        return torch.zeros_like(mixed), torch.ones_like(mixed[..., :1]), torch.ones_like(stabilizer.weight)
-    return *stabilizer.standardize(mixed), stabilizer.weight
