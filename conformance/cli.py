@@ -182,7 +182,7 @@ def spec_list(
     table = Table("clause", "kind", "chapter", "op", "title", show_edge=False, pad_edge=False)
     for clause in found.values():
         if chapter in ("", clause.chapter) and kind in ("", clause.kind):
-            table.add_row(clause.id, clause.kind, clause.chapter, clause.op or "", clause.title)
+            table.add_row(clause.id, clause.kind, clause.chapter, ", ".join(clause.ops), clause.title)
     Console().print(table)
 
 

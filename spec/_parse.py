@@ -21,7 +21,7 @@ class Clause:
     title: str
     kind: str
     chapter: str
-    op: str | None
+    ops: tuple[str, ...]
     covers: tuple[str, ...]
     text: str
     example: dict | None
@@ -159,16 +159,16 @@ def _clause(start: int, heading: re.Match, body: list[tuple[int, str]], file: st
         raise ValueError(f"{file}:{start}: {heading[1]} is [{heading[3]}] and has {musts} MUST")
     if "Source" not in fields:
         raise ValueError(f"{file}:{start}: {heading[1]} has no 'Source:' line")
-    op = fields.get("Op")
-    if op is not None and re.fullmatch(r"`[a-z_]+`", op) is None:
-        raise ValueError(f"{file}:{start}: {heading[1]}: 'Op:' takes one name in backquotes, not {op}")
-    op = op and op.strip("`")
+    ops = tuple(fields["Op"].split(", ")) if "Op" in fields else ()
+    if wrong := [name for name in ops if re.fullmatch(r"`[a-z_]+`", name) is None]:
+        raise ValueError(f"{file}:{start}: {heading[1]}: 'Op:' takes names in backquotes, not {', '.join(wrong)}")
+    ops = tuple(name.strip("`") for name in ops)
     covers = tuple(fields["Covers"].split(", ")) if "Covers" in fields else ()
-    example = _example(blocks, op, heading[1], file)
-    return Clause(heading[1], heading[2], heading[3], Path(file).stem, op, covers, text, example, fields["Source"])
+    example = _example(blocks, ops, heading[1], file)
+    return Clause(heading[1], heading[2], heading[3], Path(file).stem, ops, covers, text, example, fields["Source"])
 
 
-def _example(blocks: list[tuple[int, list[str]]], op: str | None, id: str, file: str) -> dict | None:
+def _example(blocks: list[tuple[int, list[str]]], ops: tuple[str, ...], id: str, file: str) -> dict | None:
     blocks = [(number, lines) for number, lines in blocks if lines and lines[0] == "# example"]
     if not blocks:
         return None
@@ -177,7 +177,7 @@ def _example(blocks: list[tuple[int, list[str]]], op: str | None, id: str, file:
         example = tomllib.loads("\n".join(lines))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{file}:{number}: the example of {id} is not TOML: {error}") from None
-    if len(blocks) > 1 or not {"op", "result"} <= set(example) or example["op"] != (op or example["op"]):
+    if len(blocks) > 1 or not {"op", "result"} <= set(example) or (ops and example["op"] not in ops):
         raise ValueError(f"{file}:{number}: {id} takes one example, with its op and a result")
     return example
 

@@ -1,6 +1,8 @@
-"""Time-parallel evaluations of the gated recurrence, right and with one mistake each (REC-PAR)."""
+"""Time-parallel evaluations of a recurrence, right and with one mistake each (REC-PAR)."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ def in_chunks(
 ) -> Kernel:  # fmt: skip
     """Speculate with the gate frozen, run all chunks, restart each from where the one before it ends, splice.
 
+    ``loop`` takes the state before the first step last; what has three axes are steps, what is square weights of the state.
     A right one restarts chunk after chunk, so that one restart of each is enough; its gradient is that of ``loop``.
 
     verifies   whether chunks are restarted at all
@@ -23,16 +26,21 @@ def in_chunks(
     carry      what a chunk is restarted from, given the true state before it and the speculated one
     """
 
-    def forward(z: Tensor, gamma: Tensor, W_g: Tensor, b_g: Tensor, h0: Tensor) -> Tensor:
-        frozen = loop(z, gamma, torch.zeros_like(W_g), b_g, h0)
-        cuts = [slice(first, first + chunk) for first in range(0, z.shape[1], chunk)]
+    def forward(*arrays: Tensor, **options: Any) -> Tensor:
+        *inputs, h0 = arrays
+        steps = next(x.shape[1] for x in inputs if x.ndim == 3)
+
+        def run(cut: slice, h: Tensor) -> Tensor:
+            return loop(*(x[:, cut] if x.ndim == 3 else x for x in inputs), h, **options)
+
+        frozen = loop(*(torch.zeros_like(x) if x.ndim == 2 else x for x in inputs), h0, **options)
+        cuts = [slice(first, first + chunk) for first in range(0, steps, chunk)]
         starts = [h0] + [frozen[:, cut.start - 1] for cut in cuts[1:]]
-        swept = [loop(z[:, cut], gamma[:, cut], W_g, b_g, h) for cut, h in zip(cuts, starts, strict=True)]
+        swept = [run(cut, h) for cut, h in zip(cuts, starts, strict=True)]
         mended = [swept[0]]
         for c in range(1, len(cuts)):
             true = (mended if mends else swept)[c - 1][:, -1]
-            again = loop(z[:, cuts[c]], gamma[:, cuts[c]], W_g, b_g, carry(true, starts[c]))
-            mended.append(spliced(swept[c], again) if verifies else swept[c])
+            mended.append(spliced(swept[c], run(cuts[c], carry(true, starts[c]))) if verifies else swept[c])
         return torch.cat(mended, dim=1)
 
     def spliced(stored: Tensor, again: Tensor) -> Tensor:
@@ -42,9 +50,22 @@ def in_chunks(
         early = torch.cat([met[:, late:], torch.ones_like(met[:, :late])], dim=1) if late else met
         return torch.where(early[..., None], stored, again)
 
-    def adjoint(z: Tensor, gamma: Tensor, W_g: Tensor, b_g: Tensor, h0: Tensor, h: Tensor, g: Tensor):
+    def adjoint(*arrays: Tensor, **options: Any) -> tuple[Tensor, ...]:
+        *given, _h, g = arrays
         with torch.enable_grad():
-            arrays = [x.detach().requires_grad_() for x in (z, gamma, W_g, b_g, h0)]
-            return torch.autograd.grad(loop(*arrays), arrays, g)
+            given = [x.detach().requires_grad_() for x in given]
+            return torch.autograd.grad(loop(*given, **options), given, g, materialize_grads=True)
 
-    return differentiated_by(forward, adjoint)
+    def differentiated(*arrays: Tensor, **options: Any) -> Tensor:
+        return differentiated_by(partial(forward, **options), partial(adjoint, **options))(*arrays)
+
+    return differentiated
+
+
+def halfway(true: Tensor, speculated: Tensor) -> Tensor:
+    """Between the state that a chunk should begin with and the one that was guessed, as a damped correction leaves it."""
+    return (true + speculated) / 2
+
+
+def speculated_alone(true: Tensor, speculated: Tensor) -> Tensor:
+    return speculated

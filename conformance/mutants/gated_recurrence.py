@@ -38,7 +38,7 @@ from mmrec.conformance.mutants._faults import (
     with_unwritten_tail,
     without_last_step,
 )
-from mmrec.conformance.mutants._solvers import in_chunks
+from mmrec.conformance.mutants._solvers import halfway, in_chunks, speculated_alone
 from mmrec.impls.torch_ops.parallel import gated_recurrence_parallel
 
 op = partial(under_contract, "gated_recurrence")
@@ -118,11 +118,6 @@ def solved(**options: Any) -> Kernel:
     return op(lambda *arrays: gated_recurrence_parallel(*arrays, **options)[0])
 
 
-def halfway(true: Tensor, speculated: Tensor) -> Tensor:
-    """Between the state that a chunk should begin with and the one that was guessed, as a damped correction leaves it."""
-    return (true + speculated) / 2
-
-
 def narrow_state(h: Tensor, t: int) -> Tensor:
     return in_bfloat16(h)
 
@@ -160,7 +155,7 @@ VARIANTS = (
     wrong("chunks_spliced_near", op(in_chunks(loop(), 8, closeness=1e-5)), "states within 1e-5 are taken for equal"),
     wrong("chunks_mended_once", op(in_chunks(loop(), 8, mends=False)),
           "restarted from ends that were mended afterwards"),
-    wrong("chunks_carry_speculated", op(in_chunks(loop(), 8, carry=lambda true, speculated: speculated)),
+    wrong("chunks_carry_speculated", op(in_chunks(loop(), 8, carry=speculated_alone)),
           "restarted from the speculated state and not from the true one"),
     wrong("chunks_damped", op(in_chunks(loop(), 8, carry=halfway)), "restarted halfway to the true state"),
     wrong("transposed", kernel(product=transposed_product), "W_g acts on row vectors"),

@@ -34,6 +34,7 @@ from mmrec.conformance.mutants._faults import (
     with_stale_row,
     with_unwritten_tail,
 )
+from mmrec.conformance.mutants._solvers import halfway, in_chunks, speculated_alone
 from mmrec.conformance.mutants._stabilizers import (
     always_rms,
     constant_scale,
@@ -52,6 +53,7 @@ from mmrec.conformance.mutants._stabilizers import (
     with_eps,
     without_decay,
 )
+from mmrec.impls.torch_ops.parallel import stabilized_recurrence_parallel
 
 op = partial(under_contract, "stabilized_recurrence")
 
@@ -100,6 +102,18 @@ def with_fixed_clip(*arrays: Tensor, clip: float = 100.0, **options: Any) -> Ten
     return loop(*arrays, clip=100.0, **options)
 
 
+def normalized_afterwards(*arrays: Tensor, norm: str = "rms", eps: float = 1e-6, clip: float = 100.0) -> Tensor:
+    """No norm between steps: the states of all steps are normalised and clipped when the last one is there."""
+    sums = loop(*arrays, norm="none", clip=torch.inf)
+    *_, norm_weight, norm_bias, _h0 = arrays
+    return clipped(normalized(sums, norm_weight, norm_bias, norm, eps), clip)
+
+
+def solved(**options: Any) -> Kernel:
+    """The built-in solver with other options."""
+    return op(lambda *arrays, **of_op: stabilized_recurrence_parallel(*arrays, **(of_op | options))[0])
+
+
 VARIANTS = (
     right("loop", kernel(), "as the clauses read", dtypes=EVERY_DTYPE),
     right("permuted", kernel(product=permuted_product, mix=factored),
@@ -110,6 +124,20 @@ VARIANTS = (
     right("division", kernel(normalize=normalized_by_division), "divided by the root, the sum from the right"),
     right("sigmoid_by_exp2", kernel(sigmoid=sigmoid_by_exp2), "1 / (1 + 2^(-x log2 e)), as compilers write it"),
     right("sigmoid_with_noise", kernel(sigmoid=sigmoid_with_noise), "an exponential that is 2 ulp off"),
+    right("chunks_of_5", op(in_chunks(loop, 5)), "chunks of 5 steps, spliced where states are equal"),
+    right("solver_chunk_3", solved(chunk=3), "the solver with chunks of 3 steps"),
+    right("solver_chunk_11", solved(chunk=11), "the solver with chunks of 11 steps", dtypes=EVERY_DTYPE),
+    right("solver_exact", solved(chunk=7, tolerance=0.0), "the solver, splicing equal states only"),
+    wrong("chunks_unverified", op(in_chunks(loop, 8, verifies=False)), "speculated, swept once, and returned"),
+    wrong("chunks_spliced_early", op(in_chunks(loop, 8, late=1)), "spliced one step early"),
+    wrong("chunks_spliced_near", op(in_chunks(loop, 8, closeness=1e-4)), "states within 1e-4 are taken for equal"),
+    wrong("chunks_mended_once", op(in_chunks(loop, 8, mends=False)),
+          "restarted from ends that were mended afterwards"),
+    wrong("chunks_carry_speculated", op(in_chunks(loop, 8, carry=speculated_alone)),
+          "restarted from the speculated state and not from the true one"),
+    wrong("chunks_damped", op(in_chunks(loop, 8, carry=halfway)), "restarted halfway to the true state"),
+    wrong("chunks_normalized_afterwards", op(in_chunks(normalized_afterwards, 8)),
+          "chunks run without norm and clip, which all their states get at once"),
     wrong("transposed", kernel(product=transposed_product), "W_h acts on row vectors"),
     wrong("tf32_product", kernel(product=rounded_product(in_tf32)), "the product runs in TF32"),
     wrong("hardware_tanh", kernel(sigmoid=sigmoid_by_hardware_tanh), "the sigmoid is right to 2^-11"),

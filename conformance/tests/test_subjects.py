@@ -90,7 +90,7 @@ def test_a_good_file_and_its_neighbours(written):
 def test_built_in_subjects_are_known_by_name():
     assert {name: f"mmrec.impls.{name}_ops" for name in ("torch", "triton", "jax")}.items() <= BUILT_IN.items()
     assert BUILT_IN["torch-parallel"] == "mmrec.impls.torch_ops.parallel"
-    assert list(load("torch-parallel").ops) == ["gated_recurrence"]
+    assert list(load("torch-parallel").ops) == ["gated_recurrence", "stabilized_recurrence"]
 
 
 # ---- its dictionary -------------------------------------------------------------------------

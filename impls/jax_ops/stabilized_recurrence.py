@@ -7,7 +7,9 @@ Memory      the adjoint keeps the inputs and, per step, state, gate, and where t
 Precision   float32 for the narrow dtypes and float32, float64 for float64; no TF32
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,29 +19,66 @@ from ._precision import FULL, along_channels, clamp, linear, widen
 from ._steps import parameter_gradients, previous_states
 
 NORMS = ("rms", "layer", "none")
+ARGUMENTS = {
+    "z": "BTD",
+    "gate_z": "BTD",
+    "gamma": "BTD",
+    "W_h": "DD",
+    "b_h": "D",
+    "norm_weight": "D",
+    "norm_bias": "D",
+    "h0": "BD",
+}
 Arrays = tuple[jax.Array, ...]
+Mean = Callable[[jax.Array], jax.Array]
 
 # Inside this section time is the first axis: z, gate_z, gamma and the states are [T, B, D].
 # eps and clip are arrays [], so that what is compiled holds for any; only the norm is fixed then.
 
 
-def _mix(g: jax.Array, h: jax.Array, z: jax.Array, gamma: jax.Array) -> jax.Array:
+def mix(g: jax.Array, h: jax.Array, z: jax.Array, gamma: jax.Array) -> jax.Array:
+    """What a step normalises: the convex mix of state and input, and the decayed state."""
     return (1 - g) * h + g * z + gamma * h  # REC-12, REC-13
 
 
-def _standardize(u: jax.Array, norm: str, eps: jax.Array) -> Arrays:
-    """Return u over its size, and one over its size, for the norms "rms" and "layer" (which centres u first)."""
-    if norm == "layer":
-        u = u - u.mean(-1, keepdims=True)  # two passes: E[u^2] - E[u]^2 would cancel
-    scale = jax.lax.rsqrt((u * u).mean(-1, keepdims=True) + eps)
-    return u * scale, scale
+def mean(x: jax.Array) -> jax.Array:
+    """Over the channels, which are kept with length 1."""
+    return x.mean(-1, keepdims=True)
 
 
-def _normalize(u: jax.Array, weight: jax.Array, bias: jax.Array, norm: str, eps: jax.Array) -> jax.Array:
-    if norm == "none":
-        return u
-    normalized = _standardize(u, norm, eps)[0] * along_channels(weight, u)
-    return normalized + along_channels(bias, u) if norm == "layer" else normalized
+class Stabilizer(NamedTuple):
+    """Norm and clip of a step, in the dtype of its arrays. `mean` may be another way to take one."""
+
+    weight: jax.Array
+    bias: jax.Array
+    norm: str
+    eps: jax.Array
+    clip: jax.Array
+
+    def __call__(self, u: jax.Array) -> jax.Array:
+        return clamp(self.normalize(u), -self.clip, self.clip)  # REC-15
+
+    def normalize(self, u: jax.Array, mean: Mean = mean) -> jax.Array:  # REC-14
+        if self.norm == "none":
+            return u
+        normalized = self.standardize(u, mean)[0] * along_channels(self.weight, u)
+        return normalized + along_channels(self.bias, u) if self.norm == "layer" else normalized
+
+    def standardize(self, u: jax.Array, mean: Mean = mean) -> Arrays:
+        """u, which "layer" centres first, over its size; and one over its size [..., 1]. "none": u, and 1."""
+        if self.norm == "none":
+            return u, jnp.ones_like(u[..., :1])
+        if self.norm == "layer":
+            u = u - mean(u)  # two passes: E[u^2] - E[u]^2 would cancel
+        scale = jax.lax.rsqrt(mean(u * u) + self.eps)
+        return u * scale, scale
+
+    def before_norm(self, grad: jax.Array, direction: jax.Array, scale: jax.Array, mean: Mean = mean) -> jax.Array:
+        """The gradient of u from that of u over its size: what would change the size (and the mean) is taken out."""
+        if self.norm == "none":
+            return grad
+        centred = grad - mean(grad) if self.norm == "layer" else grad
+        return scale * (centred - direction * mean(grad * direction))
 
 
 def _run(
@@ -57,10 +96,12 @@ def _run(
 ) -> Arrays:
     """Return the state, the gate, and where the clip does not bind, of every step."""
 
+    stabilizer = Stabilizer(norm_weight, norm_bias, norm, eps, clip)
+
     def step(h: jax.Array, inputs: Arrays) -> tuple[jax.Array, Arrays]:
         z_t, gate_z_t, gamma_t = inputs
         g = jax.nn.sigmoid(gate_z_t + linear(h, W_h, b_h))  # REC-10, REC-11
-        value = _normalize(_mix(g, h, z_t, gamma_t), norm_weight, norm_bias, norm, eps)  # REC-14
+        value = stabilizer.normalize(mix(g, h, z_t, gamma_t))
         h = clamp(value, -clip, clip)  # REC-15
         return h, (h, g, abs(value) <= clip)
 
@@ -78,23 +119,16 @@ def _forward(norm: str, *arguments: jax.Array) -> tuple[jax.Array, tuple[Arrays,
 
 
 def _adjoint(norm: str, residuals: tuple[Arrays, Arrays], grad_states: jax.Array) -> tuple[jax.Array | None, ...]:
-    (eps, _, z, _, gamma, W_h, _, norm_weight, norm_bias, h0), (states, g, unclipped) = residuals
+    (eps, clip, z, _, gamma, W_h, _, norm_weight, norm_bias, h0), (states, g, unclipped) = residuals
+    stabilizer = Stabilizer(norm_weight, norm_bias, norm, eps, clip)
     previous = previous_states(h0, states)
-    u = _mix(g, previous, z, gamma)
-    standard, scale = (u, jnp.ones_like(u)) if norm == "none" else _standardize(u, norm, eps)
-
-    def through_norm(grad_value: jax.Array, standard: jax.Array, scale: jax.Array) -> jax.Array:
-        """The gradient of u: what would change its size (and, for "layer", its mean) is taken out."""
-        if norm == "none":
-            return grad_value
-        grad = grad_value * along_channels(norm_weight, grad_value)
-        centred = grad - grad.mean(-1, keepdims=True) if norm == "layer" else grad
-        return scale * (centred - standard * (grad * standard).mean(-1, keepdims=True))
+    standard, scale = stabilizer.standardize(mix(g, previous, z, gamma))
 
     def step(from_later: jax.Array, inputs: Arrays) -> tuple[jax.Array, Arrays]:
         grad_t, unclipped_t, standard_t, scale_t, g_t, slope_t, gamma_t = inputs
         grad_value = jnp.where(unclipped_t, grad_t + from_later, 0)
-        grad_u = through_norm(grad_value, standard_t, scale_t)
+        grad_standard = grad_value if norm == "none" else grad_value * along_channels(norm_weight, grad_value)
+        grad_u = stabilizer.before_norm(grad_standard, standard_t, scale_t)
         earlier = (1 - g_t + gamma_t) * grad_u + jnp.matmul(slope_t * grad_u, W_h, precision=FULL)
         return earlier, (grad_value, grad_u)
 
@@ -158,20 +192,14 @@ def stabilized_recurrence(
     Raises   TypeError, ValueError when an argument has the wrong dtype or shape, or an option an unknown value;
              in checked mode also for values outside the domain
     """
-    check_arrays(
-        {
-            "z": (z, "BTD"),
-            "gate_z": (gate_z, "BTD"),
-            "gamma": (gamma, "BTD"),
-            "W_h": (W_h, "DD"),
-            "b_h": (b_h, "D"),
-            "norm_weight": (norm_weight, "D"),
-            "norm_bias": (norm_bias, "D"),
-            "h0": (h0, "BD"),
-        },
-        domains={"gamma": (0.0, 1.0)},
-    )
+    check_call(z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0, norm=norm, eps=eps, clip=clip)
+    return _compiled(norm, float(eps), float(clip), z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0)
+
+
+def check_call(*arrays: jax.Array, norm: str, eps: float, clip: float) -> None:
+    """Raise TypeError or ValueError unless these are arguments and options of the op."""
+    given = {name: (array, axes) for (name, axes), array in zip(ARGUMENTS.items(), arrays, strict=True)}
+    check_arrays(given, domains={"gamma": (0.0, 1.0)})
     check_choice("norm", norm, NORMS)
     check_number("eps", eps, zero_allowed=True)
     check_number("clip", clip, zero_allowed=False)
-    return _compiled(norm, float(eps), float(clip), z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0)

@@ -1,6 +1,6 @@
-"""Does JAX's parallel gated recurrence say truly how it found its result, and does it end where nothing contracts?
+"""Do JAX's parallel recurrences say truly how they found their result, and do they end where nothing contracts?
 
-That its results and gradients conform is judged elsewhere: it is a subject of its own.
+That results and gradients conform is judged elsewhere: they are a subject of their own.
 """
 
 import os
@@ -12,10 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmrec.impls.jax_ops import gated_recurrence
-from mmrec.impls.jax_ops.parallel import _products, _room, checked, gated_recurrence_parallel
+from mmrec.impls.jax_ops import gated_recurrence, stabilized_recurrence
+from mmrec.impls.jax_ops.parallel import (
+    _products,
+    _room,
+    checked,
+    gated_recurrence_parallel,
+    stabilized_recurrence_parallel,
+)
 
 UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
+OPS = {
+    "gated": (gated_recurrence, gated_recurrence_parallel),
+    "stabilized": (stabilized_recurrence, stabilized_recurrence_parallel),
+}
+CONTRACTING = {"gated": 1.0, "stabilized": 3.0}  # the size of z with which much is forgotten in a step (REC-PAR-5)
+every_op = pytest.mark.parametrize("op", OPS)
 
 
 @pytest.fixture(autouse=True)
@@ -28,15 +40,13 @@ def strict_jax():
 STEPS = 32  # of a chunk. Everything is compiled once for a shape, which takes seconds: most tests share one
 
 
-def arguments(B=2, T=256, D=32, gamma=0.05, z=1.0, weight=1.0, dtype="float32", seed=0):
+def arguments(op="gated", B=2, T=256, D=32, gamma=0.05, z=None, weight=1.0, dtype="float32", seed=0):
     normal = np.random.default_rng(seed).standard_normal
-    arrays = (
-        z * normal((B, T, D)),
-        np.full((B, T, D), gamma),
-        weight * normal((D, D)) / D**0.5,
-        normal(D),
-        normal((B, D)),
-    )
+    z = (z or CONTRACTING[op]) * normal((B, T, D))
+    decay, W, b, h0 = np.full((B, T, D), gamma), weight * normal((D, D)) / D**0.5, normal(D), normal((B, D))
+    arrays = (z, decay, W, b, h0)
+    if op == "stabilized":
+        arrays = (z, normal((B, T, D)), decay, W, b, 1 + 0.3 * normal(D), 0.3 * normal(D), h0)
     return [jnp.asarray(array).astype(dtype) for array in arrays]
 
 
@@ -61,13 +71,14 @@ def with_gradients(op, arrays, **options):
         h = result[0] if isinstance(result, tuple) else result
         return jnp.cos(h.astype("float64")).sum(), result
 
-    gradients, result = jax.grad(loss, range(5), has_aux=True)(*arrays)
+    gradients, result = jax.grad(loss, range(len(arrays)), has_aux=True)(*arrays)
     return result, gradients
 
 
 # ---- REC-PAR-1, REC-PAR-2: the result and its certificate ------------------------------------------
-def test_rec_par_2_a_contracting_recurrence_takes_a_fraction_of_the_steps():
-    h, report = gated_recurrence_parallel(*arguments(), chunk=STEPS)
+@every_op
+def test_rec_par_2_a_contracting_recurrence_takes_a_fraction_of_the_steps(op):
+    h, report = OPS[op][1](*arguments(op), chunk=STEPS)
     assert not report.fell_back
     assert report.passes <= 3
     assert report.depth < 128
@@ -88,12 +99,16 @@ def test_rec_par_1_every_step_is_as_near_the_exact_one_as_a_rounding(gamma, dtyp
     assert np.all(missed <= granted)
 
 
-def test_rec_par_2_no_step_has_a_larger_defect_than_the_report_says():
+@every_op
+def test_rec_par_2_no_step_has_a_larger_defect_than_the_report_says(op):
     """Steps that were taken err by their rounding only; the largest difference to one step is at a splice."""
-    arrays = arguments(gamma=0.5)
-    h, report = gated_recurrence_parallel(*arrays, chunk=STEPS)
-    missed, _ = missed_and_granted(arrays, h)
-    defects = missed.max(2) / np.abs(np.asarray(h)).max(2)
+    arrays = arguments(op, gamma=0.5)
+    h, report = OPS[op][1](*arrays, chunk=STEPS)
+    *inputs, h0 = (array.astype("float64") for array in arrays)
+    before = jnp.concatenate([h0[:, None], h[:, :-1].astype("float64")], axis=1).reshape(-1, 32)
+    inputs = [array.reshape(-1, 1, 32) if array.ndim == 3 else array for array in inputs]
+    step = OPS[op][0](*inputs, before).reshape(h.shape)  # one step in float64 from each state that was returned
+    defects = jnp.abs(h.astype("float64") - step).max(2) / jnp.abs(h.astype("float64")).max(2)
     taken = 8 * UNIT["float32"]  # the sigmoid's 4 ulp; measured 3 u
     assert report.defect > 0
     assert defects.max() <= report.defect.item() + taken
@@ -111,9 +126,10 @@ def test_rec_par_2_without_chunks_to_splice_there_is_no_defect():
     assert [number.item() for number in report] == [0.0, 1, False, 16]
 
 
-def test_no_steps_take_no_pass_and_have_gradients_of_zero():
-    arrays = arguments(T=0)
-    (h, report), gradients = with_gradients(gated_recurrence_parallel, arrays)
+@every_op
+def test_no_steps_take_no_pass_and_have_gradients_of_zero(op):
+    arrays = arguments(op, T=0)
+    (h, report), gradients = with_gradients(OPS[op][1], arrays)
     assert h.shape == (2, 0, 32)
     assert (report.passes, report.depth) == (0, 0)
     for gradient, array in zip(gradients, arrays, strict=True):
@@ -179,11 +195,20 @@ def test_rec_par_3_a_chaotic_recurrence_is_walked_and_wastes_three_passes():
     assert np.all(missed <= granted)
 
 
-def test_a_row_of_nan_costs_the_others_nothing():
-    arrays = arguments()
+def test_rec_par_3_where_the_norm_remembers_all_the_stabilized_recurrence_is_walked():
+    arrays = arguments("stabilized", gamma=0.99, z=0.1, weight=4.0)
+    h, report = stabilized_recurrence_parallel(*arrays, chunk=STEPS)
+    assert report.fell_back
+    assert report.depth <= 256 + 3 * STEPS
+    assert jnp.isfinite(h).all()
+
+
+@every_op
+def test_a_row_of_nan_costs_the_others_nothing(op):
+    arrays = arguments(op)
     spoiled = [arrays[0].at[1].set(jnp.nan), *arrays[1:]]
-    h, report = gated_recurrence_parallel(*arrays, chunk=STEPS)
-    beside_nan, spoiled_report = gated_recurrence_parallel(*spoiled, chunk=STEPS)
+    h, report = OPS[op][1](*arrays, chunk=STEPS)
+    beside_nan, spoiled_report = OPS[op][1](*spoiled, chunk=STEPS)
     np.testing.assert_array_equal(beside_nan[0], h[0])
     assert jnp.isnan(beside_nan[1]).all()
     assert not spoiled_report.fell_back
@@ -204,6 +229,22 @@ def test_rec_par_4_the_exact_mode_returns_the_bits_of_the_loop(chunk):
     np.testing.assert_array_equal(h, gated_recurrence(*arrays))
 
 
+def test_rec_par_4_with_a_clip_that_binds():
+    """As above: gates are 0 or 1, and there is no norm. Sums grow into the clip and are forgotten there."""
+    rng = np.random.default_rng(0)
+    z = jnp.asarray(rng.choice([-2.0, -1.5, 1.1, 1.7], (2, 200, 8)), "float32")
+    logits = jnp.asarray(rng.choice([-2000.0, 2000.0], (2, 200, 8)), "float32")
+    weight = jnp.asarray(1000 * np.roll(np.eye(8), 1, axis=0), "float32")
+    nothing, ones = jnp.zeros(8, "float32"), jnp.ones((2, 8), "float32")
+    arrays = (z, logits, jnp.full_like(z, 0.5), weight, nothing, nothing, nothing, ones)
+    options = {"norm": "none", "clip": 3.0}
+    h, report = stabilized_recurrence_parallel(*arrays, **options, chunk=7, tolerance=0.0)
+    assert report.defect == 0
+    assert report.passes > 1
+    assert jnp.abs(h).max() == 3
+    np.testing.assert_array_equal(h, stabilized_recurrence(*arrays, **options))
+
+
 # ---- gradients -----------------------------------------------------------------------------------
 def assert_near(found, expected, tolerance):
     for one, other in zip(found, expected, strict=True):
@@ -212,10 +253,15 @@ def assert_near(found, expected, tolerance):
 
 
 @pytest.mark.parametrize("chunk", (10, 128))
-def test_gradients_are_those_of_the_loop(chunk):
-    arrays = arguments(T=128, D=8, gamma=0.5, dtype="float64")
-    _, found = with_gradients(gated_recurrence_parallel, arrays, chunk=chunk)
-    _, expected = with_gradients(gated_recurrence, arrays)
+@pytest.mark.parametrize(
+    ("op", "options"),
+    [("gated", {})] + [("stabilized", {"norm": norm, "clip": 1.5}) for norm in ("rms", "layer", "none")],
+)
+def test_gradients_are_those_of_the_loop(op, options, chunk):
+    loop, parallel = OPS[op]
+    arrays = arguments(op, T=128, D=8, gamma=0.5, dtype="float64")
+    _, found = with_gradients(parallel, arrays, chunk=chunk, **options)
+    _, expected = with_gradients(loop, arrays, **options)
     # Both round each step: n roundings of T steps and D terms, relative to the largest gradient.
     assert_near(found, expected, 128 * 8 * UNIT["float64"])
 
@@ -234,6 +280,21 @@ def test_narrow_results_and_gradients_have_the_dtype_of_the_arguments_and_its_pr
 
 
 # ---- transformations -----------------------------------------------------------------------------
+def test_jit_and_vmap_of_the_stabilized_recurrence_give_what_plain_calls_give():
+    several = [arguments("stabilized", T=70, D=8, gamma=0.5, dtype="float64", seed=seed) for seed in range(2)]
+    stacked = [jnp.stack(arrays) for arrays in zip(*several, strict=True)]
+
+    def solve(*arrays):
+        return with_gradients(stabilized_recurrence_parallel, arrays, chunk=16)
+
+    (h, report), found = jax.jit(jax.vmap(solve))(*stacked)
+    for index, arrays in enumerate(several):
+        (expected_h, expected_report), expected = solve(*arrays)
+        assert report.passes[index] == expected_report.passes
+        # Both round each step and contract: n roundings of T steps and D terms, relative to the largest element.
+        assert_near([h[index], *(array[index] for array in found)], [expected_h, *expected], 70 * 8 * UNIT["float64"])
+
+
 def test_jit_and_vmap_give_the_results_and_the_gradients_of_plain_calls():
     several = [arguments(T=70, D=8, gamma=0.5, seed=seed) for seed in range(2)]
     stacked = [jnp.stack(arrays) for arrays in zip(*several, strict=True)]
@@ -279,15 +340,17 @@ assert np.abs(found - expected).max() <= 70 * 6 * 2.0**-24 * np.abs(expected).ma
 
 # ---- arguments -----------------------------------------------------------------------------------
 @pytest.mark.parametrize("chunk", (0, -1, 2.5, "many"))
-def test_a_chunk_that_is_no_number_of_steps_is_refused(chunk):
+@every_op
+def test_a_chunk_that_is_no_number_of_steps_is_refused(op, chunk):
     with pytest.raises(ValueError, match=r"chunk: .* is not a whole number of at least 1 step"):
-        gated_recurrence_parallel(*arguments(), chunk=chunk)
+        OPS[op][1](*arguments(op), chunk=chunk)
 
 
 @pytest.mark.parametrize("tolerance", (-1.0, 1.5, float("nan")))
-def test_a_tolerance_outside_0_to_1_is_refused(tolerance):
+@every_op
+def test_a_tolerance_outside_0_to_1_is_refused(op, tolerance):
     with pytest.raises(ValueError, match="tolerance"):
-        gated_recurrence_parallel(*arguments(), tolerance=tolerance)
+        OPS[op][1](*arguments(op), tolerance=tolerance)
 
 
 def test_wrong_shapes_and_values_are_refused_by_name():
@@ -296,3 +359,9 @@ def test_wrong_shapes_and_values_are_refused_by_name():
         gated_recurrence_parallel(z, gamma[:, 1:], W_g, b_g, h0)
     with checked(), pytest.raises(ValueError, match=r"gamma\[0, 0, 0\] = -1"):
         gated_recurrence_parallel(z, gamma * 0 - 1, W_g, b_g, h0)
+
+
+@pytest.mark.parametrize("option", ({"norm": "batch"}, {"eps": -1.0}, {"clip": 0.0}))
+def test_options_of_the_stabilized_recurrence_are_refused_by_name(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        stabilized_recurrence_parallel(*arguments("stabilized"), **option)

@@ -6,6 +6,13 @@ Layer norm  (x - mean) * r and x * r - mean * r are both admissible. The second 
             family floor 4 u (|x| + |mean|) r |weight| is added; backwards 4 u (|x| + |mean|) r^2 |mean(pull * dir)|.
 Clip        1-Lipschitz; where the errors do not decide whether it binds, its derivative is a set: both values
             are inside the tolerance (RunningError.between).
+Splices     A time-parallel evaluation may keep a state within the part of this bound that is known to it (gated_recurrence.py):
+            the gate's errors e as there, times |h| + |z| here, where 1 - g and g err apart, and the roundings of the
+            decay: E. Norms spread E over the row as the running error does, all of it at once: with n the normalised
+            direction and r one over the size, |weight| r (E + |n| mean(|n| E)), for "layer" with mean(E) + (D - 1) u mean|u|
+            added to E; and |weight n| u (4 + (D - 1)/2) for the size. Each is at most what enclose() adds at that place.
+            Backwards the product's D u, the decay and two additions, through the same norm. A clip that is sure to bind
+            leaves nothing, since its result is exact.
 Trajectory  How far the states may be from the exact ones, while that is determined at all: propagation.py.
 """
 

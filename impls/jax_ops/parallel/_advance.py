@@ -20,6 +20,11 @@ Restart = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]  # steps 
 Walking = tuple[jax.Array, jax.Array, jax.Array]  # chunk, x, states
 
 
+def widened(inputs: Arrays, like: jax.Array) -> Arrays:
+    """The inputs of a step in the dtype of the state."""
+    return tuple(array.astype(like.dtype) for array in inputs)
+
+
 class Cell(Protocol):
     """The recurrence x' = step(x) of states [..., D]; inputs [steps, chunks, B, D], of which a step gets its own."""
 
@@ -27,12 +32,12 @@ class Cell(Protocol):
     def inputs(self) -> Arrays: ...
 
     def step(self, inputs: Arrays, x: jax.Array) -> Pair:
-        """The states after a step, and what the step adds to the decayed state."""
+        """The states after a step, and what `near` wants to know of it."""
 
     def frozen(self, inputs: Arrays) -> Pair:
-        """The linear part of the step: factor and inflow."""
+        """A linear step in the place of this one, by which chunks guess where they begin: factor and inflow."""
 
-    def near(self, inputs: Arrays, x: jax.Array, summand: jax.Array, stored: jax.Array) -> Pair:
+    def near(self, inputs: Arrays, x: jax.Array, known: jax.Array, stored: jax.Array) -> Pair:
         """How far `stored` lies from the step from x but for its roundings, and how far these may bring it (REC-PAR-2)."""
 
     def defect(self, inputs: Arrays, x: jax.Array, stored: jax.Array) -> Pair:
@@ -81,9 +86,9 @@ def restart(
 
         def step(carry: Stepping, arrays: tuple[Arrays, jax.Array]) -> tuple[Stepping, jax.Array]:
             (_, x, _, defect), (inputs, stored) = carry, arrays
-            new, summand = cell.step(inputs, x)
+            new, known = cell.step(inputs, x)
             if tolerance:
-                missed, room = cell.near(inputs, x, summand, stored)
+                missed, room = cell.near(inputs, x, known, stored)
                 near = live[..., None] & differ(new, stored) & within(missed, room, tolerance)
                 new = jnp.where(near, stored, new)
                 defect = jnp.maximum(defect, size_of(jnp.where(near, missed, 0.0), new).max())

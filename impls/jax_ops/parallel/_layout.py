@@ -50,3 +50,9 @@ def before_chunks(first: jax.Array, states: jax.Array) -> jax.Array:
 def before_steps(first: jax.Array, states: jax.Array) -> jax.Array:
     """The state before every step, [steps, chunks, B, D]."""
     return jnp.concatenate([before_chunks(first, states)[None], states[:-1]])
+
+
+def after_steps(array: jax.Array) -> jax.Array:
+    """At every step what stands at the next one, and 0 at the last, [steps, chunks, ...]."""
+    after_chunks = jnp.concatenate([array[0, 1:], jnp.zeros_like(array[0, :1])])
+    return jnp.concatenate([array[1:], after_chunks[None]])

@@ -40,7 +40,16 @@ def product(x: jax.Array, weight: jax.Array) -> jax.Array:
 
 def product_in_blocks(x: jax.Array, weight: jax.Array) -> jax.Array:
     """The same as a sum of four, which errs by D/4 + 4 roundings of its terms instead of D, whatever order each takes."""
-    quarter = -(-x.shape[-1] // 4)
-    blocks = (slice(begin, begin + quarter) for begin in range(0, x.shape[-1], quarter))
-    first, *others = (product(x[..., block], weight[:, block]) for block in blocks)
+    first, *others = (product(x[..., block], weight[:, block]) for block in _quarters(x.shape[-1]))
     return sum(others, first)
+
+
+def mean_in_blocks(x: jax.Array) -> jax.Array:
+    """The mean over the channels, kept with length 1: a sum of four, as above."""
+    first, *others = (x[..., block].sum(-1, keepdims=True) for block in _quarters(x.shape[-1]))
+    return sum(others, first) / x.shape[-1]
+
+
+def _quarters(D: int) -> list[slice]:
+    quarter = -(-D // 4)
+    return [slice(begin, begin + quarter) for begin in range(0, D, quarter)]

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._precision import widen
 from .._scan import scan
 from ._advance import Cell, Pair, differ, frozen, restart, size_of, sweep, walk
 from ._layout import before_chunks
@@ -31,6 +32,11 @@ class Report(NamedTuple):
     passes: jax.Array  # how often chunks were run
     fell_back: jax.Array  # whether the rest was walked step by step because it did not contract
     depth: jax.Array  # steps taken one after another; the loop takes T
+
+
+def no_steps(like: jax.Array) -> Report:
+    """The report of a sequence without steps."""
+    return Report(jnp.zeros((), widen(like)[0].dtype), jnp.int32(0), jnp.bool(False), jnp.int32(0))
 
 
 class _Search(NamedTuple):

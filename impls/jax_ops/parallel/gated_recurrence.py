@@ -11,13 +11,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from .._checks import check_arrays, check_number
+from .._checks import check_arrays
 from .._precision import along_channels, widen
 from .._steps import parameter_gradients
-from ._cells import Backward, Forward
+from ._gated_cells import Backward, Forward
 from ._layout import backwards, before_steps, cut, default_steps, join
+from ._options import check_options
 from ._products import product, weights
-from ._solver import Report, solve
+from ._solver import Report, no_steps, solve
 
 Arrays = tuple[jax.Array, ...]
 
@@ -98,14 +99,10 @@ def gated_recurrence_parallel(
         {"z": (z, "BTD"), "gamma": (gamma, "BTD"), "W_g": (W_g, "DD"), "b_g": (b_g, "D"), "h0": (h0, "BD")},
         domains={"gamma": (0.0, 1.0)},
     )
-    check_number("tolerance", tolerance, zero_allowed=True)
-    if tolerance > 1:
-        raise ValueError(f"tolerance: {tolerance} is greater than 1: a splice would err more than a step may")
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise ValueError(f"chunk: {chunk!r} is not a whole number of at least 1 step")
+    check_options(chunk, tolerance)
     B, T, _ = z.shape
     if T == 0:
-        return z, Report(jnp.zeros((), widen(z)[0].dtype), jnp.int32(0), jnp.bool(False), jnp.int32(0))
+        return z, no_steps(z)
     steps = min(chunk or default_steps(B, T), T)
     return _compiled_recurrence(steps, float(tolerance), z, gamma, W_g, b_g, h0)
 

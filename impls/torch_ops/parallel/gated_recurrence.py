@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from .._checks import check_arrays, check_number
+from .._checks import check_arrays
 from .._precision import arithmetic_dtype, contiguous_double, linear
 from .._steps import zero_of
 from .._take_steps import take_steps
-from ._cells import Backward, Forward
+from ._gated_cells import Backward, Forward
+from ._gradients import of_gate_parameters
 from ._layout import Chunks, default_steps
+from ._options import check_options
 from ._solver import Report, solve
 
 
@@ -49,11 +51,7 @@ def gated_recurrence_parallel(
         {"z": (z, "BTD"), "gamma": (gamma, "BTD"), "W_g": (W_g, "DD"), "b_g": (b_g, "D"), "h0": (h0, "BD")},
         domains={"gamma": (0.0, 1.0)},
     )
-    check_number("tolerance", tolerance, zero_allowed=True)
-    if tolerance > 1:
-        raise ValueError(f"tolerance: {tolerance} is greater than 1: a splice would err more than a step may")
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise ValueError(f"chunk: {chunk!r} is not a whole number of at least 1 step")
+    check_options(chunk, tolerance)
     B, T, _ = z.shape
     if T == 0:
         return z + zero_of(gamma, W_g, b_g, h0), Report(0.0, 0, False, 0)
@@ -111,11 +109,8 @@ class _GatedRecurrence(torch.autograd.Function):
         states, _ = solve(cell, nothing, ctx.chunks.before_each(frozen), ctx.chunks.steps, ctx.tolerance)
         wanted = ctx.chunks.join(states)  # of the state before each step, last step first
         adjoint = g + torch.cat([nothing[:, None], wanted[:, :-1]], dim=1).flip(1)
-        dlogits = adjoint * slope_of_gate
-        D = z.shape[2]
-        dW = dlogits.reshape(-1, D).double().T @ before.reshape(-1, D).double()
-        db = dlogits.double().sum((0, 1))
-        return None, None, None, adjoint * gate, adjoint * before, dW.to(z.dtype), db.to(z.dtype), wanted[:, -1]
+        of_parameters = of_gate_parameters(adjoint * slope_of_gate, before)
+        return None, None, None, adjoint * gate, adjoint * before, *of_parameters, wanted[:, -1]
 
 
 def linear_states(a: torch.Tensor, b: torch.Tensor, h0: torch.Tensor) -> torch.Tensor:

@@ -3,10 +3,8 @@
 Clauses     REC-1, ADJ-5, REC-PAR-2
 Precision   that of the state: float32, or float64; inputs are widened step by step
 
-Room        Of the inflow z gate NUM-5 grants one rounding and 8 u of the sigmoid, of which 2 u are given to a splice and
-            6 u left to the sigmoid at hand (2.5 u measured on x86, 3 u for positive logits on an H200); the rest is in
-            _room.py. What the sum of the logits errs by reaches the inflow times 1 - gate. `near` leaves it all to the
-            step's own product, `defect` sums the product in blocks and takes some.
+Room        that of the gated input and of the decayed state (_room.py). `near` leaves what the sum of the logits errs by to
+            the step's own product, `defect` sums the product in blocks and takes some
 """
 
 from typing import NamedTuple
@@ -15,17 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from .._precision import along_channels
+from ._advance import Arrays, Pair, widened
 from ._products import product, product_in_blocks
-from ._room import distance_and_room, room_of_product, unit
-
-Arrays = tuple[jax.Array, ...]
-Pair = tuple[jax.Array, jax.Array]
-OF_SIGMOID = 2  # units of roundoff of the sigmoid that a splice may take
-
-
-def widened(inputs: Arrays, like: jax.Array) -> Arrays:
-    """The inputs of a step in the dtype of the state."""
-    return tuple(array.astype(like.dtype) for array in inputs)
+from ._room import OF_SIGMOID, distance_and_room, room_of_gate, room_of_product, unit
 
 
 class Forward(NamedTuple):
@@ -56,7 +46,7 @@ class Forward(NamedTuple):
         terms = product(jnp.abs(x), jnp.abs(self.weight))
         terms = terms + along_channels(jnp.abs(self.bias), terms)
         missed, room = distance_and_room(stored, inflow, gamma, x)
-        return missed, room + jnp.abs(inflow) * (OF_SIGMOID * unit(x) + closed * room_of_product(terms, x.shape[-1]))
+        return missed, room + jnp.abs(inflow) * room_of_gate(closed, terms, x.shape[-1])
 
     def _with_bias(self, logits: jax.Array) -> jax.Array:
         return logits + along_channels(self.bias, logits)

@@ -1,23 +1,16 @@
 """One step of the gated recurrence, and one step of its adjoint, as the solver runs them.
 
 Clauses     REC-1, ADJ-5, REC-PAR-2
-Precision   as the loop: arithmetic dtype, products in float64. Defects in float64, against the exact step.
-
-Room        What NUM-5 grants any implementation for one step, u being the unit roundoff: one rounding of the decay's
-            product and one of the sum, unless these are exact; of the inflow z gate one rounding, 4 u (of the 8 u it
-            grants) for the sigmoid, and what any order of the sum of the product W h + b does to the gate, at most
-            D u (|W| |h| + |b|) (1 - gate) relative. A defect is measured in float64 from the exact step, so none of this
-            is used up by the step that was taken. For float64 itself there is nothing finer to measure with: there the
-            solver splices equal states only.
+Precision   as the loop: arithmetic dtype, products in float64
+Room        that of the gated input and of the decayed state (_room.py)
 """
 
 from dataclasses import dataclass
 
 import torch
 
+from ._room import of_gate, of_sum, with_decay
 from ._solver import Rows
-
-UNIT = 2.0**-24  # unit roundoff of float32, the only arithmetic whose defects are measured
 
 
 @dataclass(frozen=True)
@@ -43,10 +36,9 @@ class Forward:
         self, j: int, rows: Rows, x: torch.Tensor, logits: torch.Tensor, stored: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         gate = torch.sigmoid(logits)
-        inflow = self.z[j, rows] * gate
         terms = torch.nn.functional.linear(x.abs().double(), self.weight.abs(), self.bias.abs())
-        missed, room = _sum_with_decay(inflow, self.gamma[j, rows], x, stored)
-        return missed, room + UNIT * inflow.abs() * (5 + x.shape[1] * (1 - gate) * terms)
+        exact, room = with_decay(self.z[j, rows] * gate, self.gamma[j, rows], x)
+        return stored - exact, room + self.z[j, rows].abs() * of_gate(gate, terms, x.shape[1])
 
 
 @dataclass(frozen=True)
@@ -77,16 +69,5 @@ class Backward:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         adjoint = self.g[j, rows] + x
         terms = dlogits.abs().double() @ self.weight.abs()
-        missed, room = _sum_with_decay(dlogits.double() @ self.weight, self.gamma[j, rows], adjoint, stored)
-        return missed, room + UNIT * x.shape[1] * terms
-
-
-def _sum_with_decay(
-    summand: torch.Tensor, gamma: torch.Tensor, x: torch.Tensor, stored: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far `stored` lies from summand + gamma x, and how far the roundings of product and sum may bring it."""
-    decayed = gamma.double() * x.double()
-    product_rounds = (gamma * x).double() != decayed
-    sum_rounds = (summand != 0) & (decayed != 0)
-    room = UNIT * (decayed.abs() * product_rounds + stored.abs() * sum_rounds)
-    return stored.double() - (summand + decayed), room
+        exact, room = with_decay(dlogits.double() @ self.weight, self.gamma[j, rows], adjoint)
+        return stored - exact, room + of_sum(terms, x.shape[1])
