@@ -139,17 +139,20 @@ def work(
 @pytest.fixture
 def timed(case: Any, device: Any, judged: Any, excused: Any, pytestconfig: pytest.Config) -> Callable[..., None]:
     """Times ``work`` by the ``benchmark`` fixture and puts beside the time what the device allows."""
-    from mmrec.benchmarks.clocks import clock_of
+    from mmrec.benchmarks.clocks import EventClock, clock_of
     from mmrec.benchmarks.measurement import effort
 
     def time_it(benchmark: Any, work: Callable[[], Any]) -> None:
         with excused():
             # pedantic() and not benchmark(): its rounds and calls are ours to choose, and it does not calibrate with
             # readings of the clock, each of which would drain the GPU's queue.
-            benchmark.pedantic(work, **effort(work, clock_of(case.framework, device.kind), device.kind))
+            clock = clock_of(case.framework, device.kind)
+            calls = effort(work, clock, device.kind)
+            benchmark.pedantic(work, **calls)
             if benchmark.stats is None:  # --benchmark-disable: it ran once, without a time
                 return
-            row = pytestconfig.stash[RUN].add(case, device, benchmark.stats.stats.min, judged)
+            host = clock.enqueued / calls["iterations"] if isinstance(clock, EventClock) else None
+            row = pytestconfig.stash[RUN].add(case, device, benchmark.stats.stats.min, judged, host)
             benchmark.extra_info.update(row)
 
     return time_it

@@ -68,8 +68,10 @@ class Run:
         spent = time.monotonic() - self.began > budget
         return f"not timed: the run's {budget:g} s were spent (--budget gives it more)" if spent else ""
 
-    def add(self, case: Case, device: Device, seconds: float, judged: Judgement) -> Row:
-        row = row_of(case, device, seconds, baseline_of(case, self.rows))
+    def add(
+        self, case: Case, device: Device, seconds: float, judged: Judgement, host_seconds: float | None = None
+    ) -> Row:
+        row = row_of(case, device, seconds, baseline_of(case, self.rows)) | {"host_seconds": host_seconds}
         if case.peer:
             with excusing(case):
                 held = check(peer_of(case), case.dtype, case.direction, case.regime, device.kind)

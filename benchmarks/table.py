@@ -18,6 +18,7 @@ from mmrec.conformance.report.wording import duration, used
 WIDTH = 120  # where the output is no terminal
 EXPLANATION = f"""\
 time     of one call, in the best round
+host     to enqueue one call, in the last round; where it is longer than the time, eager calls wait for the host
 share    the least time its bytes (copy) or its operations (product) take at the device's own rates,
          over the time taken; what fits into the cache may exceed 100 % of the copy rate
 / {BASELINE}  time over {BASELINE}'s"""
@@ -48,7 +49,7 @@ def print_table(rows: Iterable[Row], device: Device, console: Console) -> None:
                   style="bold", highlight=False)  # fmt: skip
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("op, direction, shape, dtype", no_wrap=True)
-    for heading in ("time", "share", "of", f"/ {BASELINE}", ""):
+    for heading in ("time", "host", "share", "of", f"/ {BASELINE}", ""):
         table.add_column(heading, justify="left" if heading in ("of", "") else "right", no_wrap=True)
     for group, some in by_group(rows):
         table.add_row(Text(group, style="bold"))
@@ -70,4 +71,5 @@ def _cells(row: Row) -> list[str | Text]:
     limit = row["bound_by"] + ("" if row["beyond_cache"] or row["bound_by"] != "copy" else " (in cache)")
     ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}"
     wrong = Text(f"wrong: {used(row['budget'])} its bound", "bold red") if row["wrong"] else Text("")
-    return [name, duration(row["seconds"]), f"{100 * row['share']:.3g} %", limit, ratio, wrong]
+    host = "" if row.get("host_seconds") is None else duration(row["host_seconds"])
+    return [name, duration(row["seconds"]), host, f"{100 * row['share']:.3g} %", limit, ratio, wrong]

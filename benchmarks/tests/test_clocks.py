@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mmrec.benchmarks import clocks
 from mmrec.benchmarks.clocks import EventClock, PendingClock
 from mmrec.benchmarks.measurement import effort
 
@@ -12,29 +13,46 @@ from mmrec.benchmarks.measurement import effort
 class FakeEvent:
     """A GPU on which every event comes 250 ms after the one before."""
 
-    made = 0
+    made, reached = 0, 0.0
 
     def __init__(self, enable_timing):
         assert enable_timing
 
     def record(self):
         FakeEvent.made += 1
-        self.milliseconds, self.done = 250.0 * FakeEvent.made, False
+        self.milliseconds = 250.0 * FakeEvent.made
 
     def synchronize(self):
-        self.done = True
+        FakeEvent.reached = self.milliseconds
 
     def elapsed_time(self, later):
-        assert self.done
-        assert later.done
+        assert self.milliseconds <= later.milliseconds <= FakeEvent.reached
         return later.milliseconds - self.milliseconds
 
 
 def test_a_reading_waits_for_its_event_and_adds_the_time_since_the_last(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(Event=FakeEvent)))
+    slept = []
+    monkeypatch.setitem(
+        sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(Event=FakeEvent, _sleep=slept.append))
+    )
     clock = EventClock()
 
     assert [clock() for _ in range(4)] == [0.0, 0.25, 0.5, 0.75]
+    assert len(slept) == 4
+
+
+def test_the_host_gets_a_head_start_of_what_it_needed_before(monkeypatch):
+    slept, now = [], iter([0.0, 0.0, 0.002, 0.002, 9.0, 9.0])
+    monkeypatch.setitem(
+        sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(Event=FakeEvent, _sleep=slept.append))
+    )
+    monkeypatch.setattr(clocks.time, "perf_counter", lambda: next(now))
+    clock = EventClock()
+
+    enqueued = [(clock(), clock.enqueued)[1] for _ in range(3)]
+
+    assert enqueued == pytest.approx([0.0, 0.002, 8.998])
+    assert slept == [0, int(clocks.CYCLES * 0.003), int(clocks.CYCLES * clocks.LONGEST_HEAD_START)]
 
 
 def test_a_reading_waits_for_what_is_pending(monkeypatch):
