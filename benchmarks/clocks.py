@@ -9,13 +9,13 @@ calls queue up behind each other, as they do in a model; the wait is paid once a
 import time
 from typing import Any
 
-LONGEST_HEAD_START = 0.02  # seconds
+LONGEST_HEAD_START = 0.05  # seconds
 CYCLES = 2e9  # of a GPU in a second, or somewhat less
 
 
 class EventClock:
-    """Seconds by the GPU's own events. The host has a head start: before a round the GPU is kept busy for half as long again
-    as the host needed to enqueue the last round. So what is timed is the device, and not the Python in front of it,
+    """Seconds by the GPU's own events. The host has a head start: after a reading the GPU is kept busy for half as long again
+    as the host needed to enqueue what came between the last readings (a round, or nothing). So what is timed is the device, and not the Python in front of it,
     which a model's other work hides; `enqueued` says how long that took. Only calls that wait for the GPU themselves, or
     fill its queue, are timed with their Python.
 
@@ -37,11 +37,12 @@ class EventClock:
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         event.synchronize()
+        expected = 0.0
         if self.began is not None:
             before, then = self.began
             self.seconds += before.elapsed_time(event) / 1000
-            self.enqueued = now - then
-        torch.cuda._sleep(int(CYCLES * min(LONGEST_HEAD_START, 1.5 * self.enqueued)))
+            expected, self.enqueued = self.enqueued, now - then
+        torch.cuda._sleep(int(CYCLES * min(LONGEST_HEAD_START, 1.5 * max(expected, self.enqueued))))
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         self.began = event, time.perf_counter()

@@ -18,7 +18,7 @@ from mmrec.conformance.report.wording import duration, used
 WIDTH = 120  # where the output is no terminal
 EXPLANATION = f"""\
 time     of one call, in the best round
-host     to enqueue one call, in the last round; where it is longer than the time, eager calls wait for the host
+host     to enqueue one call, in the last round; where that is longer, an eager program waits for it
 share    the least time its bytes (copy) or its operations (product) take at the device's own rates,
          over the time taken; what fits into the cache may exceed 100 % of the copy rate
 / {BASELINE}  time over {BASELINE}'s"""
@@ -50,7 +50,8 @@ def print_table(rows: Iterable[Row], device: Device, console: Console) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("op, direction, shape, dtype", no_wrap=True)
     for heading in ("time", "host", "share", "of", f"/ {BASELINE}", ""):
-        table.add_column(heading, justify="left" if heading in ("of", "") else "right", no_wrap=True)
+        left = heading in ("of", "")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True, min_width=7 if heading else 0)
     for group, some in by_group(rows):
         table.add_row(Text(group, style="bold"))
         for row in some:

@@ -42,17 +42,18 @@ def test_a_reading_waits_for_its_event_and_adds_the_time_since_the_last(monkeypa
 
 
 def test_the_host_gets_a_head_start_of_what_it_needed_before(monkeypatch):
-    slept, now = [], iter([0.0, 0.0, 0.002, 0.002, 9.0, 9.0])
+    slept, now = [], iter([0.0, 0.0, 0.002, 0.002, 0.002, 0.002, 9.0, 9.0])
     monkeypatch.setitem(
         sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(Event=FakeEvent, _sleep=slept.append))
     )
     monkeypatch.setattr(clocks.time, "perf_counter", lambda: next(now))
     clock = EventClock()
 
-    enqueued = [(clock(), clock.enqueued)[1] for _ in range(3)]
+    enqueued = [(clock(), clock.enqueued)[1] for _ in range(4)]
 
-    assert enqueued == pytest.approx([0.0, 0.002, 8.998])
-    assert slept == [0, int(clocks.CYCLES * 0.003), int(clocks.CYCLES * clocks.LONGEST_HEAD_START)]
+    assert enqueued == pytest.approx([0.0, 0.002, 0.0, 8.998])  # a round, nothing between rounds, a long one
+    head_start = int(clocks.CYCLES * 0.003)
+    assert slept == [0, head_start, head_start, int(clocks.CYCLES * clocks.LONGEST_HEAD_START)]
 
 
 def test_a_reading_waits_for_what_is_pending(monkeypatch):
