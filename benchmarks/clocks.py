@@ -15,9 +15,9 @@ CYCLES = 2e9  # of a GPU in a second, or somewhat less
 
 class EventClock:
     """Seconds by the GPU's own events. The host has a head start: after a reading the GPU is kept busy for half as long again
-    as the host needed to enqueue what came between the last readings (a round, or nothing). So what is timed is the device, and not the Python in front of it,
-    which a model's other work hides; `enqueued` says how long that took. Only calls that wait for the GPU themselves, or
-    fill its queue, are timed with their Python.
+    as the host needed to enqueue what came between the last readings (a round, or nothing). So what is timed is the
+    device, and not the Python in front of it, which a model's other work hides; `enqueued` says how long that took. Only
+    calls that wait for the GPU themselves, or fill its queue, are timed with their Python.
 
     Each reading adds the time since the one before, so that a round is one difference of two neighbouring events. (An
     event's time since a distant one comes in float32 milliseconds, too coarse after a minute.)
