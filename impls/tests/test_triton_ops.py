@@ -201,6 +201,14 @@ def test_states_are_handed_over_from_chunk_to_chunk(name, dtype):
     assert_matches_formula(name, {}, inputs(name, 2, steps, 5, dtype), steps=steps)
 
 
+def test_forward_leaves_a_state_wherever_a_segment_of_backward_begins():
+    for kind, gated in [*((kind, False) for kind in _scan.KINDS), ("linear", True)]:
+        for dtype in (FLOAT64, FLOAT32, BFLOAT16, FLOAT16):
+            if _scan.computes_again(kind, dtype):
+                forward, backward = (_scan.held(table, kind, gated, dtype) for table in (_scan.FORWARD, _scan.BACKWARD))
+                assert forward.rows % backward.rows == 0
+
+
 @pytest.mark.skipif(DEVICE == "cuda", reason="compiled, every chunk has several segments")
 @pytest.mark.parametrize("dtype", [FLOAT64, FLOAT16], ids=["float64", "float16"])
 @pytest.mark.parametrize("name", ["decay_product", "log_decay_product", "linear_recurrence"])
