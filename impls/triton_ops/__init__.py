@@ -4,12 +4,12 @@ They run compiled on CUDA, and in Triton's interpreter on the CPU if TRITON_INTE
 is imported. A CPU tensor without the interpreter is an error, never another implementation.
 
 One op, one module of the op's name. A module whose name starts with an underscore holds what several ops
-share: _scan, _scan_kernels, _scan_rows and _handover (the channel-wise scans), _gate_networks, _gate_kernels,
-_gate_products and _gate_product_kernels (the decay gate), _row (recurrences of few channels), _walk and _exchange (of
-many), _gated_* and _stabilized_* (one recurrence each), _device (functions called inside kernels), _matmul (matrix
-products in full precision), _parts (float32 numbers for tensor cores), _launch, _checks, and _compile (what compiles
-without a GPU). decay_gate_scan is two ops in one, and no op of its own. The folder parallel solves a recurrence in
-parallel over time; notes says of kernels what limits them and what was tried.
+share: _scan, _scan_kernels, _scan_rows and _handover (the channel-wise scans), _gate_networks and _gate_kernels (the
+decay gate), _row (recurrences of few channels), _walk and _exchange (of many), _gated_* and _stabilized_* (one
+recurrence each), _device (functions called inside kernels), _matmul (matrix products in full precision), _parts
+(float32 numbers for tensor cores), _launch, _checks, and _compile (what compiles without a GPU). decay_gate_scan is
+two ops in one, and no op of its own. The folder parallel solves a recurrence in parallel over time; notes says of
+kernels what limits them and what was tried.
 """
 
 import importlib

@@ -1,95 +1,58 @@
-"""Decay gate and the linear recurrence that consumes its decays, in one: no decay is rounded on the way.
+"""Decay gate and the linear recurrence that consumes its decays, in one: the decays are never in memory.
 
 Clauses     GAMMA-1 to GAMMA-6, then MDI-1
 Parallel    the gate's projections (_gate_networks.py), then the scan (_scan.py), whose kernels read the two logits of a step
-            where they would read its factor; where no gradient follows and the projections end in the decays themselves,
-            it reads those, in float32
-Memory      forward reads both logits (or the decay) and b once and writes h once; backward reads the gradient, both
-            logits and b (or h) once and writes the gradients of the logits and of b once
+            where they would read its factor
+Memory      forward reads both logits and b once and writes h once; backward reads the gradient, both logits and b (or h)
+            once and writes the gradients of the logits and of b once
 Precision   as both ops, but a decay is not rounded to the storage dtype before it multiplies: next to 1, bfloat16
             holds no decay between 1 - 2^-8 and 1
 """
+
+from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
 from ._checks import check_arrays, check_choice, check_values
-from ._gate_networks import (
-    SHAPES,
-    Kept,
-    Networks,
-    decays_of,
-    logits_adjoint,
-    logits_of,
-    networks_adjoint,
-    parts_backward,
-)
+from ._gate_networks import SHAPES, Kept, Networks, logits_of, networks_adjoint
 from ._launch import apply, triton_dtype
 from ._parts import operand_dtype
 from ._scan import BACKWARD, FORWARD, Exchange, computes_again, division, held, room_for_states
 from ._scan_kernels import backward_kernel, forward_kernel
 
 SUMMARIES = ("factor", "flow")
-COMPOSED = False  # to be measured
 
 
 class _DecayGateScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, form, keep, b, h0, *arguments):
         nets = Networks.of(arguments)
+        kept = logits_of(nets, form)
+        base, context = kept.logits.view(2, *b.shape)
         h = torch.empty_like(b, memory_format=torch.contiguous_format)
-        if nets.fused and (COMPOSED or not keep):  # the product ends in the decays, half as many bytes as the logits
-            gated, base = False, torch.empty(b.shape, dtype=torch.float32, device=b.device)
-            kept = decays_of(nets, form, keep, base)
-            context = biases = base
-        else:
-            gated, kept = True, logits_of(nets, form)
-            base, context = kept.logits.view(2, *b.shape)
-            biases = torch.stack(nets.b2)
         ctx.form, ctx.again = form, computes_again("linear", b.dtype)
         arrays = [base, b, h0]
-        forward, backward = (
-            division(arrays, held(table, "linear", gated, b.dtype), one_channel=True) for table in (FORWARD, BACKWARD)
-        )
-        every = backward["ROWS"] if keep and ctx.again else 0
+        every = _division(BACKWARD, arrays, b)["ROWS"] if keep and ctx.again else 0
         states = room_for_states(b, every) if every else h
         if b.shape[1]:
-            Exchange(arrays, SUMMARIES, forward).run(
-                forward_kernel, base, context, biases, b, h0, h, states,
-                KIND="linear", GATED=gated, KEEP=every, ARITHMETIC=triton_dtype(base.dtype),
+            Exchange(arrays, SUMMARIES, _division(FORWARD, arrays, b)).run(
+                forward_kernel, base, context, torch.stack(nets.b2), b, h0, h, states,
+                KIND="linear", GATED=True, KEEP=every, ARITHMETIC=triton_dtype(base.dtype),
             )  # fmt: skip
-        if keep and kept is not None:
-            ctx.save_for_backward(b, h0, states, b if gated else base, *arguments, *kept)
+        if keep:
+            ctx.save_for_backward(b, h0, states, *arguments, *kept)
         return h
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        (b, h0, states, gamma), rest = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+        (b, h0, states), rest = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
         nets, kept = Networks.of(rest[:10]), Kept(*rest[10:])
-        if nets.fused and COMPOSED:
-            dgamma, db = torch.empty_like(gamma), torch.empty_like(b, memory_format=torch.contiguous_format)
-            dh0 = torch.empty_like(h0, memory_format=torch.contiguous_format)
-            arrays = [grad, gamma, b, h0]
-            divided = division(arrays, held(BACKWARD, "linear", False, b.dtype), one_channel=True)
-            if b.shape[1]:
-                Exchange(arrays, SUMMARIES, divided).run(
-                    backward_kernel, grad, gamma, gamma, gamma, b, h0, states, dgamma, dgamma, db, dh0,
-                    KIND="linear", GATED=False, PARTS=1, AGAIN=ctx.again, ARITHMETIC=triton_dtype(gamma.dtype),
-                )  # fmt: skip
-            else:
-                dh0.zero_()
-            dlogits, db2 = logits_adjoint(nets, kept.logits, dgamma)
-            dz, dk, *dparameters = networks_adjoint(nets, kept, dlogits, db2, ctx.form)
-            return None, None, db, dh0, dz.view_as(grad), dk.view_as(grad), *dparameters
-        logits = kept.logits
+        logits, (N, D, _), parts = kept.logits, nets.sizes, nets.parts
         base, context = logits.view(2, *b.shape)
-        parts = parts_backward(nets)
         arrays = [grad, base, b, h0]
-        exchange = Exchange(
-            arrays, SUMMARIES, division(arrays, held(BACKWARD, "linear", True, b.dtype), one_channel=True)
-        )
-        N, D = logits.shape[1:]
+        exchange = Exchange(arrays, SUMMARIES, _division(BACKWARD, arrays, b))
         dlogits = logits.new_empty(2, N, parts * D, dtype=operand_dtype(b.dtype))
         db2 = logits.new_empty(2, exchange.segments * b.shape[0], D)
         db = torch.empty_like(b, memory_format=torch.contiguous_format)
@@ -103,6 +66,11 @@ class _DecayGateScan(torch.autograd.Function):
             dh0.zero_()
         dz, dk, *dparameters = networks_adjoint(nets, kept, dlogits, db2, ctx.form)
         return None, None, db, dh0, dz.view_as(grad), dk.view_as(grad), *dparameters
+
+
+def _division(table, arrays: list[torch.Tensor], b: torch.Tensor) -> dict[str, Any]:
+    """Of a scan that reads logits. In float32, beside inflows that may be narrower, they leave a thread one channel."""
+    return division(arrays, held(table, "linear", True, b.dtype), one_channel=True)
 
 
 def decay_gate_scan(

@@ -1,4 +1,4 @@
-"""The device code of the decay gate: everything between and after its matrix products, where they are torch's.
+"""The device code of the decay gate: everything between and after its matrix products.
 
 A program takes a tile of rows (tokens) and columns, neighbours in memory taken by neighbouring programs. What the
 products read, the activations and the gradients of logits and hidden layers, is written as its parts, side by side
@@ -10,13 +10,16 @@ Both pathways are halves of one array: `network` 0 is the base, 1 the context.
 
 from typing import NamedTuple
 
+import torch
 import triton
 import triton.language as tl
 
 from ._compile import STORAGES, CompileSpec, aligned, compile_spec
 from ._device import decay, gelu, gelu_derivative, logit_gradients, odds_against
 from ._launch import device_function
-from ._parts import TWO_SUFFICE_FROM, parts_needed, store_parts
+from ._parts import TWO_SUFFICE_FROM, operand_dtype, parts_needed, store_parts
+
+BFLOAT16, FLOAT32, FLOAT64 = torch.bfloat16, torch.float32, torch.float64
 
 
 class Tile(NamedTuple):
@@ -27,11 +30,14 @@ class Tile(NamedTuple):
     warps: int
 
 
-# The best of those tried on an H200 (notes/decay_gate.md).
-GELU_TILE = Tile(8, 256, 4)
-GELU_BACKWARD_TILE = Tile(8, 128, 2)
-GATE_TILE = Tile(8, 128, 4)
-GATE_BACKWARD_TILE = Tile(8, 128, 2)
+# Of each kernel, by the dtype in which it writes what products read: the best of those tried on an H200
+# (notes/decay_gate.md); float64's are not measured.
+TILES = {
+    "gelu_forward": {BFLOAT16: Tile(8, 128, 2), FLOAT32: Tile(8, 128, 2), FLOAT64: Tile(8, 128, 2)},
+    "gelu_backward": {BFLOAT16: Tile(8, 128, 2), FLOAT32: Tile(8, 128, 2), FLOAT64: Tile(8, 128, 2)},
+    "gate_forward": {BFLOAT16: Tile(8, 128, 2), FLOAT32: Tile(8, 128, 2), FLOAT64: Tile(8, 128, 2)},
+    "gate_backward": {BFLOAT16: Tile(8, 128, 2), FLOAT32: Tile(8, 256, 4), FLOAT64: Tile(8, 128, 2)},
+}
 
 
 @device_function
@@ -59,16 +65,16 @@ def load_with_bias(ptr, bias_ptr, rows, columns, width, inside):
 @triton.jit
 def gelu_forward_kernel(
     hidden_ptr, base_b_ptr, context_b_ptr, activation_ptr, N, E,
-    FORM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    FORM: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """hidden [2, N, E], b [E] -> activation [2, N, E]."""
+    """hidden [2, N, E], b [E] -> activation [2, N, PARTS E]."""
     network = tl.program_id(1)
     _, rows, columns = tile(E, ROWS, COLUMNS)
     inside = (rows < N)[:, None] & (columns < E)[None, :]
     rows += network * N
     b_ptr = tl.where(network == 0, base_b_ptr, context_b_ptr)
     x = load_with_bias(hidden_ptr, b_ptr, rows, columns, E, inside)
-    tl.store(activation_ptr + places(rows, columns, E), gelu(x, FORM), mask=inside)
+    store_parts(activation_ptr + places(rows, columns, PARTS * E), gelu(x, FORM), E, PARTS, inside)
 
 
 @triton.jit
@@ -132,15 +138,14 @@ def compile_specs() -> list[CompileSpec]:
     for storage, dtype in STORAGES.items():
         parts = parts_needed(dtype, TWO_SUFFICE_FROM)
 
-        def spec(kernel, tile, storage=storage, **constants):
-            known = compile_spec(
-                kernel, storage, wide, num_warps=tile.warps, ROWS=tile.rows, COLUMNS=tile.columns, **constants
-            )
+        def spec(kernel, name, storage=storage, dtype=dtype, **constants):
+            rows, columns, warps = TILES[name][operand_dtype(dtype)]
+            known = compile_spec(kernel, storage, wide, num_warps=warps, ROWS=rows, COLUMNS=columns, **constants)
             return aligned(known, "D", "E", "grad_stride_b", "grad_stride_t")
 
-        specs.append(spec(gate_forward_kernel, GATE_TILE))
-        specs.append(spec(gate_backward_kernel, GATE_BACKWARD_TILE, PARTS=parts))
+        specs.append(spec(gate_forward_kernel, "gate_forward"))
+        specs.append(spec(gate_backward_kernel, "gate_backward", PARTS=parts))
         for form in ("tanh", "erf"):
-            specs.append(spec(gelu_forward_kernel, GELU_TILE, FORM=form))
-            specs.append(spec(gelu_backward_kernel, GELU_BACKWARD_TILE, FORM=form, PARTS=parts))
+            specs.append(spec(gelu_forward_kernel, "gelu_forward", FORM=form, PARTS=parts))
+            specs.append(spec(gelu_backward_kernel, "gelu_backward", FORM=form, PARTS=parts))
     return specs

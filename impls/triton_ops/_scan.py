@@ -45,7 +45,7 @@ FORWARD = {
     "linear": {torch.float64: Held(16), torch.float32: Held(60, 168), torch.bfloat16: Held(56, 168)},
     "product": {torch.float64: Held(16), torch.float32: Held(80, 128), torch.bfloat16: Held(72, 128)},
     "log_sum": {torch.float64: Held(16), torch.float32: Held(88, 128), torch.bfloat16: Held(64, 168)},
-    "gated": {torch.float64: Held(8), torch.float32: Held(24, 128), torch.bfloat16: Held(24, 128)},
+    "gated": {torch.float64: Held(8), torch.float32: Held(32, 168), torch.bfloat16: Held(24, 128)},
 }
 BACKWARD = {
     "linear": {torch.float64: Held(16), torch.float32: Held(40, 168), torch.bfloat16: Held(28, 168)},
@@ -61,8 +61,8 @@ def held(table: Mapping[str, Mapping[torch.dtype, Held]], kind: str, gated: bool
 
 
 def division(arrays: list[torch.Tensor], limits: Held, one_channel: bool = False) -> dict[str, Any]:
-    """How a kernel that reads these arrays divides its work. Where factors are read as float32 numbers or logits beside
-    narrow inflows, a thread has one channel."""
+    """How a kernel that reads these arrays divides its work. With
+    `one_channel` a thread has no more, as where factors are float32 logits beside narrow inflows."""
     storage, (_, T, D) = arrays[0].dtype, arrays[0].shape
     if INTERPRETED:  # it pays per operation, not per lane: all channels at once, and few rows that are only padding
         rows, block = min(8, triton.next_power_of_2(max(T, 1))), min(1024, triton.next_power_of_2(D))

@@ -1,9 +1,8 @@
 """Decay gate: two small networks, one on the token and one on its context, whose product is the decay.
 
 Clauses     GAMMA-1 to GAMMA-7
-Parallel    one program per tile of tokens and channels. In bfloat16 the kernels that multiply also do what follows
-            (_gate_products.py); otherwise the projections are matrix products by torch (_gate_networks.py), and
-            everything between and after them is one kernel each (_gate_kernels.py)
+Parallel    the projections are matrix products by torch (_gate_networks.py), and everything between and after them is
+            one kernel each (_gate_kernels.py), one program per tile of tokens and channels
 Memory      each kernel reads its inputs once and writes its result once. Saved for backward: what enters each
             gelu and each sigmoid, unrounded, and what leaves the gelus.
 Precision   float32 (float64 for float64) from the first projection to the clip, TF32 off; rounds once, after
@@ -15,7 +14,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ._checks import check_arrays, check_choice, check_values
-from ._gate_networks import SHAPES, Kept, Networks, decays_of, logits_adjoint, networks_adjoint
+from ._gate_networks import SHAPES, Kept, Networks, decays_of, logits_adjoint, logits_of, networks_adjoint
 from ._launch import apply
 
 
@@ -24,9 +23,10 @@ class _DecayGate(torch.autograd.Function):
     def forward(ctx, form, keep, *arguments):
         nets = Networks.of(arguments)
         gamma = torch.empty_like(arguments[0], memory_format=torch.contiguous_format)
-        kept = decays_of(nets, form, keep, gamma)
+        kept = logits_of(nets, form)
+        decays_of(nets, kept.logits, gamma)
         ctx.form = form
-        if keep and kept is not None:
+        if keep:
             ctx.save_for_backward(*arguments, *kept)
         return gamma
 
