@@ -231,6 +231,13 @@ def test_a_recurrence_wider_than_the_registers_matches_the_formula(name, options
     assert_matches_formula(name, options, inputs(name, 3, 3, WIDE, dtype), steps=3)
 
 
+@pytest.mark.parametrize("batch", [1, 4, 5])
+@every_recurrence
+def test_a_program_takes_several_rows_of_a_wide_recurrence_abreast(name, options, batch):
+    """One; as many as there is room for in one turn; and another turn, which has fewer."""
+    assert_matches_formula(name, options, inputs(name, batch, 3, WIDE, FLOAT32), steps=3)
+
+
 def assert_no_steps_give_nothing(name, options, channels):
     arrays = inputs(name, 2, 0, channels, FLOAT32)
     out, *gradients = value_and_gradients(lambda *a: getattr(triton_ops, name)(*a, **options), arrays, arrays[0])

@@ -36,27 +36,54 @@ def publish(word_ptr, x, tag, D, inside):
 
 
 @device_function
-def some_late(word, tag, inside):
-    return reduce_max((((word >> 32) != tag) & inside).to(tl.int32), axis=0) > 0
-
-
-@device_function
-def awaited_words(word_ptr, tag, inside):
-    word = tl.load(word_ptr, mask=inside, other=0, volatile=True)
-    while some_late(word, tag, inside):
-        word = tl.load(word_ptr, mask=inside, other=0, volatile=True)
-    return word
-
-
-@device_function
-def awaited(word_ptr, tag, D, inside, dtype: tl.constexpr):
-    """The numbers that have this tag, once all of them have; 0 outside."""
-    word = awaited_words(word_ptr, tag, inside)
-    if dtype == tl.float64:
-        upper = awaited_words(word_ptr + D, tag, inside)
-        return ((upper << 32) | (word & 0xFFFFFFFF)).to(tl.float64, bitcast=True)
+def present(k, r, rows, width, FULL: tl.constexpr):
+    """Which of the first `width` numbers of row r there are; FULL: all rows are there."""
+    if FULL:
+        return k < width
     else:
-        return word.to(tl.int32).to(tl.float32, bitcast=True)
+        return k < tl.where(r < rows, width, 0)
+
+
+@device_function
+def load_words(word_ptr, stride, rows, k, D: tl.constexpr, ABREAST: tl.constexpr, FULL: tl.constexpr):
+    words = ()
+    for r in tl.static_range(ABREAST):
+        inside = present(k, r, rows, D, FULL)
+        words = words + (tl.load(word_ptr + r * stride + k, mask=inside, other=0, volatile=True),)
+    return words
+
+
+@device_function
+def some_late(words, rows, tag, k, D: tl.constexpr, ABREAST: tl.constexpr, FULL: tl.constexpr):
+    late = ((words[0] >> 32) != tag) & present(k, 0, rows, D, FULL)
+    for r in tl.static_range(1, ABREAST):
+        late |= ((words[r] >> 32) != tag) & present(k, r, rows, D, FULL)
+    return reduce_max(late.to(tl.int32), axis=0) > 0
+
+
+@device_function
+def awaited_words(word_ptr, stride, rows, tag, k, D: tl.constexpr, ABREAST: tl.constexpr, FULL: tl.constexpr):
+    words = load_words(word_ptr, stride, rows, k, D, ABREAST, FULL)
+    while some_late(words, rows, tag, k, D, ABREAST, FULL):
+        words = load_words(word_ptr, stride, rows, k, D, ABREAST, FULL)
+    return words
+
+
+@device_function
+def awaited(word_ptr, rows, tag, k, D: tl.constexpr, dtype: tl.constexpr, ABREAST: tl.constexpr, FULL: tl.constexpr):
+    """Of ABREAST operands, the first of which begins at word_ptr, the numbers k once all have this tag; 0 where there
+    is none: from D or from `rows` operands on."""
+    words_each: tl.constexpr = 2 if dtype == tl.float64 else 1
+    words = awaited_words(word_ptr, words_each * D, rows, tag, k, D, ABREAST, FULL)
+    found = ()
+    if dtype == tl.float64:
+        upper = awaited_words(word_ptr + D, words_each * D, rows, tag, k, D, ABREAST, FULL)
+        for r in tl.static_range(ABREAST):
+            found = found + (((upper[r] << 32) | (words[r] & 0xFFFFFFFF)).to(tl.float64, bitcast=True),)
+    else:
+        for r in tl.static_range(ABREAST):
+            found = found + (words[r].to(tl.int32).to(tl.float32, bitcast=True),)
+    return found
 
 
 # ---- launch ------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from ._compile import STORAGES, CompileSpec, compile_spec
 from ._device import sigmoid
 from ._exchange import awaited, publish, words_of
 from ._launch import launch
-from ._walk import divided, division, held_rows, load_step, row_of_team, times
+from ._walk import divided, division, held_groups, load_step, rows_of_team, times, within
 
 # ---- device code -------------------------------------------------------------------
 
@@ -24,45 +24,48 @@ from ._walk import divided, division, held_rows, load_step, row_of_team, times
 def gated_walk_kernel(
     inflow_ptr, gamma_ptr, slope_ptr, W_ptr, bias_ptr, words_ptr, state_ptr, out_ptr, first, steps, turns, B, T,
     inflow_stride_b, inflow_stride_t, inflow_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
-    slope_stride_b, slope_stride_t, slope_stride_d, ADJOINT: tl.constexpr, ONE_TEAM: tl.constexpr, D: tl.constexpr,
-    HELD: tl.constexpr, CACHED: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr,
+    slope_stride_b, slope_stride_t, slope_stride_d, ADJOINT: tl.constexpr, FULL: tl.constexpr, D: tl.constexpr,
+    HELD: tl.constexpr, CACHED: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, SUMMED: tl.constexpr,
+    ABREAST: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     dtype: tl.constexpr = state_ptr.dtype.element_ty
     words_each: tl.constexpr = 2 if dtype == tl.float64 else 1
     k = tl.arange(0, BLOCK_K)
-    mine, row = tl.program_id(0) * GROUPS * ROWS, tl.arange(0, ROWS)
-    own = mine + tl.arange(0, GROUPS)[:, None] * ROWS + row[None, :]  # [GROUPS, ROWS]
-    bias = tl.load(bias_ptr + own, mask=own < D, other=0.0).to(dtype)
-    held = held_rows(W_ptr, mine, row, k, D, HELD)
+    mine = tl.program_id(0) * GROUPS * ROWS
+    own = mine + tl.arange(0, GROUPS * ROWS)
+    bias = tl.load(bias_ptr + own, mask=own < D, other=0.0).to(dtype)[:, None]
+    held = held_groups(W_ptr, mine, k, D, HELD, GROUPS, ROWS, SUMMED)
     for j in range(steps):
         for turn in range(turns):
-            b, width = row_of_team(turn, B, D, ONE_TEAM)
-            inside = own < width
+            begin, b = rows_of_team(turn, ABREAST)
+            inside = within(own, b, B, D, FULL)  # [own, rows], as all below but the operand
             time = tl.full((), first, tl.int64) + j
             inflow_step = inflow_ptr + b * inflow_stride_b + time * inflow_stride_t
             gamma_step = gamma_ptr + b * gamma_stride_b + time * gamma_stride_t
+            state_step = state_ptr + b[None, :] * D + own[:, None]
             # Before the wait, so that they arrive meanwhile.
             inflow = load_step(inflow_step, own, inflow_stride_d, inside, dtype)
             gamma = load_step(gamma_step, own, gamma_stride_d, inside, dtype)
-            state = tl.load(state_ptr + b * D + own, mask=inside, other=0.0)
+            state = tl.load(state_step, mask=inside, other=0.0)
             if ADJOINT:
-                then = own < tl.where(time + 1 < T, width, 0)
+                then = within(own, b, B, tl.where(time + 1 < T, D, 0), FULL)
                 slope_step = slope_ptr + b * slope_stride_b + (time + 1) * slope_stride_t
                 inflow_then = load_step(inflow_step + inflow_stride_t, own, inflow_stride_d, then, dtype)
                 slope_then = load_step(slope_step, own, slope_stride_d, then, dtype)
-            words = words_ptr + ((j % 2) * B + b) * words_each * D
-            next_words = words_ptr + (((j + 1) % 2) * B + b) * words_each * D
-            x = awaited(words + k, j + 1, D, k < width, dtype)
-            Wx = times(x, held, W_ptr, mine, row, k, j, D, HELD, CACHED, GROUPS, ROWS)
+            words = words_ptr + ((j % 2) * B + begin) * words_each * D
+            next_words = words_ptr + (((j + 1) % 2) * B + b[None, :]) * words_each * D + own[:, None]
+            x = awaited(words, B - begin, j + 1, k, D, dtype, ABREAST, FULL)
+            nought = (j + turn) >> 30
+            Wx = times(x, held, W_ptr, mine, k, nought, D, HELD, CACHED, GROUPS, ROWS, SUMMED, ABREAST)
             if ADJOINT:
                 state = tl.fma(gamma, inflow + state, Wx)  # ADJ-5
                 operand = slope_then * (inflow_then + state)
             else:
                 state = tl.fma(gamma, state, inflow * sigmoid(Wx + bias))  # REC-1
                 operand = state
-            publish(next_words + own, operand, j + 2, D, inside)
-            out = out_ptr + (b * T + time) * D + own
-            tl.store(state_ptr + b * D + own, state, mask=inside)
+            publish(next_words, operand, j + 2, D, inside)
+            out = out_ptr + (b * T + time)[None, :] * D + own[:, None]
+            tl.store(state_step, state, mask=inside)
             tl.store(out, state.to(out_ptr.dtype.element_ty), mask=inside)
             tl.debug_barrier()  # another thread may read this state at the next step
 
@@ -75,8 +78,9 @@ def compile_specs() -> list[CompileSpec]:
         arithmetic, types = ("state_ptr", "out_ptr", "slope_ptr"), {"words_ptr": "*i64"}
         return compile_spec(gated_walk_kernel, storage, arithmetic, types=types, ADJOINT=adjoint, **options)
 
-    each = [spec(storage, adjoint, 1, 4096) for storage in STORAGES for adjoint in (False, True)]
-    return [*each, spec("bf16", False, 200, 256)]
+    alone = [spec(storage, adjoint, 1, 4096) for storage in STORAGES for adjoint in (False, True)]
+    abreast = [spec(storage, storage != "fp32", 17, 4096) for storage in STORAGES]
+    return [*alone, *abreast, spec("bf16", False, 63, 1024)]
 
 
 # ---- launch ------------------------------------------------------------------------
