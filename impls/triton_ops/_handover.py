@@ -131,7 +131,7 @@ def entering_state(initial, after_ptr, factor_ptr, flow_ptr, chunk, stride, KIND
     known = chunk.to(tl.int64) - DISTANCE  # the chunk whose state afterwards is awaited, if there is one
     # The summaries wait for nobody, so they are there first; then the one word on which all later chunks wait.
     words = read_summaries(factor_ptr, flow_ptr, known, stride, KIND, DISTANCE)
-    while DISTANCE > 1 and some_missing(words):
+    while some_missing(words):
         words = read_summaries(factor_ptr, flow_ptr, known, stride, KIND, DISTANCE)
     after = tl.load(after_ptr + known * stride, mask=known >= 0, other=0, volatile=True)
     while some_missing((after,)):

@@ -61,8 +61,8 @@ def held(table: Mapping[str, Mapping[torch.dtype, Held]], kind: str, gated: bool
 
 
 def division(arrays: list[torch.Tensor], limits: Held, one_channel: bool = False) -> dict[str, Any]:
-    """How a kernel that reads these arrays divides its work. With
-    `one_channel` a thread has no more, as where factors are float32 logits beside narrow inflows."""
+    """How a kernel that reads these arrays divides its work. With `one_channel` a thread has no more, as where factors are
+    float32 logits beside narrow inflows."""
     storage, (_, T, D) = arrays[0].dtype, arrays[0].shape
     if INTERPRETED:  # it pays per operation, not per lane: all channels at once, and few rows that are only padding
         rows, block = min(8, triton.next_power_of_2(max(T, 1))), min(1024, triton.next_power_of_2(D))
