@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from mmrec.conformance.ops import Op, all_ops
 
 DIRECTIONS = ("forward", "forward+backward")
+LONG_LOOP = 4096  # steps, from which on a few of them are timed first
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,8 @@ def measures_to_compile(case: Case) -> bool:
 
 def is_weight(letters: str) -> bool:
     return len(letters) == 2 and not set(letters) & {"B", "T"}
+
+
+def is_long_loop(case: Case) -> bool:
+    """Whether it may take one step after the other, and many of them."""
+    return case.lengths.T >= LONG_LOOP and has_weights(case.row) and bool(case.row.carry)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
-from mmrec.benchmarks.cases import Case, has_weights
+from mmrec.benchmarks.cases import Case, is_long_loop
 from mmrec.benchmarks.clocks import clock_of
 from mmrec.benchmarks.device import Device
 from mmrec.benchmarks.implementations import BASELINE
@@ -14,9 +14,8 @@ from mmrec.benchmarks.work import Source, prepare
 # Seconds a round and a case may take, by kind of device. Rounds of several calls keep a GPU's queue full.
 ROUND_SECONDS = {"cpu": 0.01, "cuda": 0.02}
 CASE_SECONDS = {"cpu": 0.8, "cuda": 0.2}
-LONGEST_CALL = {"cpu": 20.0, "cuda": 2.0}  # what would take longer is not called at all
+LONGEST_CALL = {"cpu": 20.0, "cuda": 1.0}  # what would take longer is not called at all
 FEWEST_ROUNDS, MOST_ROUNDS, MOST_CALLS = 3, 30, 500
-LONG_LOOP = 4096  # steps, from which on a few of them are timed first
 PROBED = 64  # the part of the steps that is
 
 Row = dict[str, Any]
@@ -32,11 +31,6 @@ def effort(work: Callable[[], Any], clock: Callable[[], float], kind: str) -> di
     fewest = FEWEST_ROUNDS if seconds < CASE_SECONDS[kind] else 1
     rounds = int(min(MOST_ROUNDS, max(fewest, CASE_SECONDS[kind] / (calls * seconds))))
     return {"rounds": rounds, "iterations": calls, "warmup_rounds": 1 if seconds < CASE_SECONDS[kind] else 0}
-
-
-def is_long_loop(case: Case) -> bool:
-    """Whether it may take one step after the other, and many of them."""
-    return case.lengths.T >= LONG_LOOP and has_weights(case.row) and bool(case.row.carry)
 
 
 def too_slow(case: Case, source: Source, device: Device) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mmrec.benchmarks.cases import DIRECTIONS, Case, Lengths, has_weights, measures_to_compile
+from mmrec.benchmarks.cases import DIRECTIONS, Case, Lengths, has_weights, is_long_loop, measures_to_compile
 from mmrec.benchmarks.implementations import implementations
 from mmrec.conformance.ops import Op, all_ops
 
@@ -152,8 +152,9 @@ def in_order(cases: list[Case]) -> list[Case]:
 
     The first size of every op comes before the others, and what is compared is timed together: the baseline, ours, then
     the peers. Of the first sizes as of the others JAX comes after PyTorch, since it does not give memory back once it has
-    it. What is compiled where it is timed (compile_ahead.py), for ten seconds and more, comes after that, and the points
-    of scaling last.
+    it. Loops of thousands of steps, of which one takes as long as a hundred scans, come after the rest of their kind. What
+    is compiled where it is timed (compile_ahead.py), for ten seconds and more, comes after that, and the points of
+    scaling last.
     """
     sizes: dict[str, dict[Lengths, int]] = defaultdict(dict)
     for case in cases:
@@ -163,6 +164,7 @@ def in_order(cases: list[Case]) -> list[Case]:
     def place(case: Case) -> tuple[Any, ...]:
         size = sizes[case.op][case.lengths]
         slow = measures_to_compile(case)
-        return case.scaling, slow, size > 0, case.framework == "jax", size, groups[case.group], case.peer
+        return (case.scaling, slow, size > 0, case.framework == "jax", is_long_loop(case), size, groups[case.group],
+                case.peer)  # fmt: skip
 
     return sorted(cases, key=place)

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-from mmrec.benchmarks.cases import DIRECTIONS, Case, Lengths
+from mmrec.benchmarks.cases import DIRECTIONS, Case, Lengths, is_long_loop
 from mmrec.benchmarks.clocks import clock_of
 from mmrec.benchmarks.device import device_kind, settle, unmeasured
 from mmrec.benchmarks.dialogue import answer_lines
-from mmrec.benchmarks.measurement import PROBED, effort, is_long_loop, too_slow
+from mmrec.benchmarks.measurement import PROBED, effort, too_slow
 from mmrec.benchmarks.plans import PLANS
 from mmrec.benchmarks.work import Source, calls_of, prepare
 from mmrec.conformance.ops import all_ops
