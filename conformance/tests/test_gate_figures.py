@@ -2,6 +2,7 @@
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -162,6 +163,8 @@ def test_every_variant_is_compiled_once_for_each_architecture_and_keeps_its_plac
     path.write_text(SUBJECT)
     monkeypatch.setattr(compiling, "compile_one", lambda spec, capability: (spec.constexprs["KIND"], capability))
     monkeypatch.setattr(compiling, "weights_of", lambda compiled: {"compiled": list(compiled)})
+    # Other tests of this process may have begun threads, with which it must not be forked.
+    monkeypatch.setattr(compiling, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
 
     found = compiling.compile_all(str(path), [str(path)], [80, 90])
 
