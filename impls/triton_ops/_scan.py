@@ -132,13 +132,13 @@ class Exchange:
         size = chunks * B * D
         dtype = torch.int64 if a.dtype == torch.float64 else torch.int32
         words = torch.full(((1 + len(summaries)) * size,), -1, dtype=dtype, device=a.device)
-        self.after, *parts = words.split([size] * (1 + len(summaries)))
+        after, *parts = words.split([size] * (1 + len(summaries)))
         given = dict(zip(summaries, parts, strict=True))
         self.grid = (chunks * B * tiles,)
         vector = self.options["VECTOR"]
         strides = [length for x in arrays for length in (*(outer // vector for outer in x.stride()[:-1]), x.stride(-1))]
-        factor, flow = (given.get(name, self.after) for name in ("factor", "flow"))
-        self.arguments = (self.after, factor, flow, T, D // vector, B * tiles, tiles, *strides)
+        factor, flow = (given.get(name, after) for name in ("factor", "flow"))
+        self.arguments = (after, factor, flow, T, D // vector, B * tiles, tiles, *strides)
 
     def run(self, kernel, *arrays: torch.Tensor, **options) -> None:
         launch(kernel, self.grid, arrays[0].device, *arrays, *self.arguments, **options, **self.options)
@@ -157,13 +157,11 @@ class _Scan(torch.autograd.Function):
         b = a if b is None else b  # the kinds without b never read it
         summaries = {"linear": ("factor", "flow"), "log_sum": ("flow",)}.get(kind, ("factor",))
         arrays = [a, b, initial]
-        options = division(arrays, held(FORWARD, kind, False, a.dtype))
-        back = division([a], held(BACKWARD, kind, False, a.dtype))["ROWS"]
         ctx.kind, ctx.again = kind, computes_again(kind, a.dtype)
-        kept = back if keep and ctx.again else 0
+        kept = division([a], held(BACKWARD, kind, False, a.dtype))["ROWS"] if keep and ctx.again else 0
         states = room_for_states(a, kept) if kept else out if kind == "linear" else initial
         if a.shape[1]:
-            Exchange(arrays, summaries, options).run(
+            Exchange(arrays, summaries, division(arrays, held(FORWARD, kind, False, a.dtype))).run(
                 forward_kernel, a, a, a, b, initial, out, states,
                 KIND=kind, GATED=False, KEEP=kept, ARITHMETIC=triton_dtype(arithmetic_dtype(a.dtype)),
             )  # fmt: skip

@@ -128,10 +128,9 @@ def backward_kernel(
 ):  # fmt: skip
     # What is carried back is the inflow q_t = a_t (g_t + q_{t+1}) to the adjoint of the step before: an affine step.
     BACK: tl.constexpr = "log_sum" if KIND == "log_sum" else "linear"
-    handed, lane = chunk_and_lane(
-        lanes, cdiv(T, SEGMENTS * ROWS), GROUP
-    )  # chunks are handed over from the last to the first
-    chunk = cdiv(T, SEGMENTS * ROWS) - 1 - handed
+    chunks = cdiv(T, SEGMENTS * ROWS)
+    handed, lane = chunk_and_lane(lanes, chunks, GROUP)  # chunks are handed over from the last to the first
+    chunk = chunks - 1 - handed
     row = (lane // tiles).to(tl.int64)
     place = tl.arange(0, SEGMENTS * BLOCK_D)  # of every segment all channels
     segment = place // BLOCK_D  # from the last in time to the first, as chunks
@@ -178,7 +177,7 @@ def backward_kernel(
 
     initial_row = channels(initial_ptr, row, 0, d, initial_stride_b, 0, initial_stride_d, VECTOR)
     initial = tl.load(initial_row, mask=inside, other=0.0)
-    before = initial.to(ARITHMETIC)  # the state that entered this chunk
+    before = initial.to(ARITHMETIC)  # the state that entered this segment
     if AGAIN:
         before = tl.load(states_ptr + earlier * stride + word, mask=left > 0, other=0.0)
 
@@ -260,6 +259,4 @@ def backward_kernel(
     tl.store(dinitial_ptr + word, inflow.to(dinitial_ptr.dtype.element_ty), mask=inside & (earlier == 0))
     if GATED:
         tl.store(dbias_ptr + earlier * stride + word, dbase_bias, mask=inside)
-        tl.store(
-            dbias_ptr + (earlier + cdiv(T, SEGMENTS * ROWS) * SEGMENTS) * stride + word, dcontext_bias, mask=inside
-        )
+        tl.store(dbias_ptr + (earlier + chunks * SEGMENTS) * stride + word, dcontext_bias, mask=inside)

@@ -1,8 +1,8 @@
 """What do the recurrences share that are walked, all steps in one launch, by programs that each own some output channels?
 
 Parallel    all programs are resident at once. Those of a team share the channels of one batch row after another; as many
-            rows are walked side by side as there are teams,
-            times those that a program takes abreast: each of its rows of W, once read, multiplies all of these
+            rows are walked side by side as there are teams, times those that a program takes abreast: each of its rows of
+            W, once read, multiplies all of these
 Memory      a program keeps some of its rows of W in registers and reads the others through its L1 cache, which holds them
             from step to step: after the first step W moves over no bus, unless it is larger than all caches. The operand
             of the next step passes through memory (_exchange.py).
