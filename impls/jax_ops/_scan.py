@@ -2,7 +2,7 @@
 
 Clauses     MDI-1, SCAN-2, SCAN-6, GRAD-1
 Parallel    on CUDA the kernels of _kernels.py, elsewhere the loop of _walk.py
-Memory      for the gradient only the inputs are kept, and on every device the state after every chunk of steps
+Memory      for the gradient only the inputs are kept, and on every device the state before every segment of backward's
 Precision   that of `initial`; results are rounded once, to the dtype of the inputs
 """
 
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from . import _walk
 from ._precision import widen
-from ._step import Coefficients, chunk_of
+from ._step import Coefficients, rows_backward
 
 Arrays = tuple[jax.Array, ...]
 
@@ -47,29 +47,32 @@ def _more_rows(function: Callable[..., Arrays]) -> Callable[..., Arrays]:
 
 @cache
 def _forward(coefficients: Coefficients, keep: bool) -> Callable[..., Arrays]:
-    """(*inputs, initial) -> (result, left), where left [B, chunks, D] are the states after every chunk of steps, of those
-    that the gradient will need if it is to `keep` them."""
+    """(*inputs, initial) -> (result,), or (result, before) if it is to `keep` what the gradient needs: before
+    [B, segments, D] are the states before every segment of backward's kernel."""
+
+    def segment_of(x: jax.Array) -> int:
+        return rows_backward(x.dtype, x.shape[1]) if keep else 0
 
     def walk(*arrays: jax.Array) -> Arrays:
         *inputs, initial = arrays
         states = _walk.forward(coefficients, tuple(inputs), initial)
-        steps = states.shape[1]
-        chunk = chunk_of(inputs[0].dtype, steps, keep)
-        ends = jnp.append(jnp.arange(chunk - 1, steps - 1, chunk), steps - 1)
-        return states.astype(inputs[0].dtype), states[:, ends]
+        result, segment = states.astype(inputs[0].dtype), segment_of(inputs[0])
+        if not keep:
+            return (result,)
+        return result, jnp.concatenate([initial[:, None], states[:, segment - 1 : -1 : segment]], axis=1)
 
     def kernel(*arrays: jax.Array) -> Arrays:
         from . import _kernels
 
         *inputs, initial = arrays
-        return _kernels.forward(coefficients, tuple(inputs), initial, keep)
+        return _kernels.forward(coefficients, tuple(inputs), initial, segment_of(inputs[0]))
 
     return _more_rows(_for_the_device(walk, kernel))
 
 
 @cache
 def _backward(coefficients: Coefficients) -> Callable[..., Arrays]:
-    """(*inputs, initial, left, gradient of the result) -> (*gradients of the inputs, gradient of the initial state)."""
+    """(*inputs, initial, before, gradient of the result) -> (*gradients of the inputs, gradient of the initial state)."""
 
     def walk(*arrays: jax.Array) -> Arrays:
         *inputs, initial, _, grad = arrays
@@ -79,8 +82,8 @@ def _backward(coefficients: Coefficients) -> Callable[..., Arrays]:
     def kernel(*arrays: jax.Array) -> Arrays:
         from . import _kernels
 
-        *inputs, initial, left, grad = arrays
-        grads, grad_initial = _kernels.backward(coefficients, tuple(inputs), initial, left, grad)
+        *inputs, initial, before, grad = arrays
+        grads, grad_initial = _kernels.backward(coefficients, tuple(inputs), initial, before, grad)
         return *grads, grad_initial
 
     return _more_rows(_for_the_device(walk, kernel))
@@ -101,15 +104,15 @@ def _scan(coefficients: Coefficients, inputs: Arrays, initial: jax.Array) -> jax
 def _scan_forward(
     coefficients: Coefficients, inputs: Arrays, initial: jax.Array
 ) -> tuple[jax.Array, tuple[Arrays, jax.Array, jax.Array]]:
-    result, left = _forward(coefficients, True)(*inputs, initial)
-    return result, (inputs, initial, left)
+    result, before = _forward(coefficients, True)(*inputs, initial)
+    return result, (inputs, initial, before)
 
 
 def _scan_adjoint(
     coefficients: Coefficients, residuals: tuple[Arrays, jax.Array, jax.Array], grad: jax.Array
 ) -> tuple[Arrays, jax.Array]:
-    inputs, initial, left = residuals
-    *grads, grad_initial = _backward(coefficients)(*inputs, initial, left, grad)
+    inputs, initial, before = residuals
+    *grads, grad_initial = _backward(coefficients)(*inputs, initial, before, grad)
     return tuple(grads), grad_initial
 
 

@@ -1,4 +1,4 @@
-"""What is one step of a scan? h -> f h + c, with f and c made from the inputs of the step."""
+"""What is one step of a scan? h -> f h + c, with f and c made from the inputs of the step. How many does a program take?"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,20 +6,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# Steps of a chunk, by the size of a number: a GPU's program holds them in registers. Longer chunks hand over less often
-# and take longer to compile, most of all backwards, where a program holds one array more.
-CHUNK = {2: 64, 4: 64, 8: 16}
-CHUNK_WITH_GRADIENT = {2: 32, 4: 32, 8: 16}
-SHORT, SHORT_CHUNK = 512, 8  # so few steps are not worth it
+SEGMENTS = 4  # warps of a GPU's program, one after another in time
+# Steps of a segment, by the size of a number: a warp holds them in registers. Longer segments hand over less often, take
+# longer to compile, and leave room for fewer warps. Backward holds one array more; a multiple of its length is forward's,
+# which leaves behind the states that enter backward's segments.
+ROWS_FORWARD = {2: 32, 4: 64, 8: 16}
+ROWS_BACKWARD = {2: 32, 4: 32, 8: 16}
+SHORT, SHORT_ROWS = 512, 8  # so few steps are not worth it
 
 # The inputs of a step -> (f, c). None for f: the step multiplies by nothing; None for c: it adds nothing.
 Coefficients = Callable[..., tuple[jax.Array | None, jax.Array | None]]
 
 
-def chunk_of(dtype: Any, steps: int, keep: bool) -> int:
-    """Steps of a chunk of so many in this dtype; with `keep` the state after every chunk is for the gradient."""
-    chunks = CHUNK_WITH_GRADIENT if keep else CHUNK
-    return SHORT_CHUNK if steps <= SHORT else chunks[jnp.dtype(dtype).itemsize]
+def rows_forward(dtype: Any, steps: int) -> int:
+    """Steps of a segment of so many in this dtype."""
+    return SHORT_ROWS if steps <= SHORT else ROWS_FORWARD[jnp.dtype(dtype).itemsize]
+
+
+def rows_backward(dtype: Any, steps: int) -> int:
+    return SHORT_ROWS if steps <= SHORT else ROWS_BACKWARD[jnp.dtype(dtype).itemsize]
 
 
 def advance(factor: jax.Array | None, inflow: jax.Array | None, h: jax.Array) -> jax.Array:

@@ -21,6 +21,7 @@ from mmrec.impls.jax_ops import (
     _handover,
     _kernels,
     _scan,
+    _step,
     checked,
     decay_gate,
     decay_product,
@@ -538,13 +539,14 @@ def forget_what_was_traced():
 
 @pytest.fixture
 def use_kernels(monkeypatch):
-    """A function after whose call the scans run the GPU's kernels, interpreted, with two short chunks a hop."""
+    """A function after whose call the scans run the GPU's kernels, interpreted: segments of two steps, two chunks a hop."""
 
     def use():
         monkeypatch.setattr(_scan, "_for_the_device", lambda walk, kernel: kernel)
         for name in ("forward", "backward"):
             monkeypatch.setattr(_kernels, name, partial(getattr(_kernels, name), interpret=True))
         monkeypatch.setattr(_handover, "DISTANCE", 2)
+        monkeypatch.setattr(_step, "SHORT_ROWS", 2)
         forget_what_was_traced()
 
     yield use
