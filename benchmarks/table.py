@@ -1,12 +1,10 @@
 """The table at the end of a run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from mmrec.benchmarks.device import Device
 from mmrec.benchmarks.implementations import BASELINE
@@ -15,20 +13,21 @@ from mmrec.benchmarks.run import Run
 from mmrec.conformance.report.speeds import untimed_lines
 from mmrec.conformance.report.wording import duration, used
 
-WIDTH = 120  # where the output is no terminal
+NUMBERS = ("time", "host", "share", f"/ {BASELINE}")
+HEADINGS = ("op, direction, shape, dtype", *NUMBERS[:3], "of", NUMBERS[3], "")
 EXPLANATION = f"""\
 time     of one call, in the best round
-host     to enqueue one call, in the last round; where that is longer, an eager program waits for it
-share    the least time its bytes (copy) or its operations (product) take at the device's own rates,
-         over the time taken; what fits into the cache may exceed 100 % of the copy rate
+host     to enqueue one call, in the last round; where that is longer, an
+         eager program waits for it
+share    the least time its bytes (copy) or its operations (product) take at
+         the device's own rates, over the time taken; what fits into the cache
+         may exceed 100 % of the copy rate
 / {BASELINE}  time over {BASELINE}'s"""
 
 
 def print_run(run: Run, thresholds_checked: bool, path: Path) -> None:
     """The table, what was not timed, and what is wrong."""
     console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH
     console.print()
     if run.rows and run.device:
         print_table(run.rows, run.device, console)
@@ -46,17 +45,16 @@ def print_table(rows: Iterable[Row], device: Device, console: Console) -> None:
     """One line a case under the work it does; the points of the scaling figure are in the report only."""
     rates = ", ".join(f"{dtype} at {rate / 1e12:.3g} TFLOP/s" for dtype, rate in device.product_rates.items())
     console.print(f"{device.title}: copies {device.copy_rate / 1e9:.4g} GB/s, multiplies matrices of {rates}",
-                  style="bold", highlight=False)  # fmt: skip
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("op, direction, shape, dtype", no_wrap=True)
-    for heading in ("time", "host", "share", "of", f"/ {BASELINE}", ""):
-        left = heading in ("of", "")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True, min_width=7 if heading else 0)
-    for group, some in by_group(rows):
-        table.add_row(Text(group, style="bold"))
+                  style="bold", soft_wrap=True, highlight=False)  # fmt: skip
+    groups = [(group, [_cells(row) for row in some]) for group, some in by_group(rows)]
+    widths = [
+        max(map(len, column)) for column in zip(HEADINGS, *(row for _, some in groups for row in some), strict=True)
+    ]
+    console.print(_line(HEADINGS, widths), style="bold", soft_wrap=True, highlight=False)
+    for group, some in groups:
+        console.print(group, style="bold", soft_wrap=True, highlight=False)
         for row in some:
-            table.add_row(*_cells(row))
-    console.print(table)
+            console.print(_line(row, widths), style="red" if row[-1] else None, soft_wrap=True, highlight=False)
     console.print(EXPLANATION, style="dim", highlight=False)
 
 
@@ -67,10 +65,19 @@ def by_group(rows: Iterable[Row]) -> Iterable[tuple[str, Iterable[Row]]]:
     return groupby(sorted(shown, key=lambda row: order.index(row["group"])), key=lambda row: row["group"])
 
 
-def _cells(row: Row) -> list[str | Text]:
+def _cells(row: Row) -> list[str]:
     name = f"  {row['implementation']}" + (f" ({row['layout']}, peer)" if row["peer"] else "")
     limit = row["bound_by"] + ("" if row["beyond_cache"] or row["bound_by"] != "copy" else " (in cache)")
     ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}"
-    wrong = Text(f"wrong: {used(row['budget'])} its bound", "bold red") if row["wrong"] else Text("")
+    wrong = f"wrong: {used(row['budget'])} its bound" if row["wrong"] else ""
     host = "" if row.get("host_seconds") is None else duration(row["host_seconds"])
     return [name, duration(row["seconds"]), host, f"{100 * row['share']:.3g} %", limit, ratio, wrong]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Cells beside each other, numbers to the right: no column is cut, and a terminal may wrap the line."""
+    aligned = [
+        cell.rjust(width) if heading in NUMBERS else cell.ljust(width)
+        for cell, width, heading in zip(cells, widths, HEADINGS, strict=True)
+    ]
+    return "  ".join(aligned).rstrip()
