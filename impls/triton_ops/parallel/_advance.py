@@ -1,8 +1,10 @@
 """Many rows of the recurrence, or of its adjoint, by many steps in one launch.
 
-Parallel    one program per tile of rows and output channels, all resident at once; a barrier of the whole grid ends a step
-Memory      a program keeps its tile of the float32 state in registers for all steps; the operand of the next step, in
-            parts, passes through two buffers in memory that take turns; W and those are read from L2, which limits it
+Parallel    one program per tile of rows and output channels, all resident at once; a barrier of those that share rows ends
+            a step
+Memory      the operand of the next step, in parts, passes through two buffers in memory that take turns; W and those are
+            read from L2. The product leaves the registers, which are full of it, and is taken up again in slices with
+            the state and the streams: all of it stays in L2
 Precision   float32 state. The operand is made of two or three bfloat16 parts, and so is a float32 weight; tensor cores
             multiply them and sum in float32 (_parts.py)
 """
@@ -23,8 +25,8 @@ from ._cell import Cell
 
 
 @triton.jit
-def grid_barrier(counter_ptr, target):
-    """Wait until all programs have arrived so often that the counter, which only grows, stands at `target`."""
+def barrier(counter_ptr, target):
+    """Wait until programs have arrived so often that the counter, which only grows, stands at `target`."""
     tl.debug_barrier()
     tl.atomic_add(counter_ptr, 1, sem="release")
     while tl.atomic_add(counter_ptr, 0, sem="acquire") < target:
@@ -83,70 +85,77 @@ def weighted(operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride
 @triton.jit(do_not_specialize=["first", "start", "stop", "steps", "stored_steps"])
 def advance_kernel(
     inflow_ptr, gamma_ptr, slope_ptr, W_ptr, bias_ptr, operand_ptr, carry_ptr, previous_ptr, logits_ptr, live_ptr,
-    out_ptr, counter_ptr, first, start, stop, steps, stored_steps, R, B, T, chunk, D,
+    out_ptr, product_ptr, counter_ptr, first, start, stop, steps, stored_steps, R, B, T, chunk, D,
     inflow_stride_b, inflow_stride_t, inflow_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
     slope_stride_b, slope_stride_t, slope_stride_d, W_stride_part, W_stride_i, W_stride_k,
     ADJOINT: tl.constexpr, PARTS: tl.constexpr, W_PARTS: tl.constexpr, EVEN_D: tl.constexpr, BARRIER: tl.constexpr,
-    BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, SLICE: tl.constexpr,
 ):  # fmt: skip
     """Row c * B + b takes the steps from c * chunk + first on of batch row b: of all `steps` those in [start, stop).
 
     Live rows store the first `stored_steps` states. previous [2, R, D] gets the states before the last two steps and
     logits [2, R, D] the gate's logits in them."""
     storage: tl.constexpr = operand_ptr.dtype.element_ty
-    r = tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R)  # [BLOCK_R]
+    block = tl.program_id(1) * BLOCK_R
+    r = block + tl.arange(0, BLOCK_R)
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
-    batch, begin = (r % B).to(tl.int64), (r // B) * chunk + first
-    known = (r < R)[:, None] & (d < D)[None, :]
-    live = tl.load(live_ptr + r, mask=r < R, other=0) != 0
     bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(tl.float32)
-    tile = (r * D)[:, None] + d[None, :]
-    state = tl.load(carry_ptr + tile, mask=known, other=0.0)
-    programs = tl.num_programs(0) * tl.num_programs(1)
     for j in range(start, stop):
-        time = begin + j
-        inside = known & (time < T)[:, None]
-        inflow = load_tile(inflow_ptr, batch, time, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, inside)
-        gamma = load_tile(gamma_ptr, batch, time, d, gamma_stride_b, gamma_stride_t, gamma_stride_d, inside)
         Wx = weighted(
             operand_ptr + (j % 2) * PARTS * R * D, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
             PARTS, W_PARTS, EVEN_D, BLOCK_R, BLOCK_D, BLOCK_K, STAGES,
         )  # fmt: skip
+        tl.store(product_ptr + (r * D)[:, None] + d[None, :], Wx, mask=(r < R)[:, None] & (d < D)[None, :])
+        tl.debug_barrier()
         kept = j - (steps - 2)  # 0 and 1 in the last two steps
-        if kept >= 0:
-            tl.store(previous_ptr + kept * R * D + tile, state, mask=known)
-        if ADJOINT:
-            state = tl.fma(gamma, inflow + state, Wx)  # ADJ-5
-        else:
-            logits = Wx + bias[None, :]
+        for begin in tl.range(block, block + BLOCK_R, SLICE, loop_unroll_factor=1, num_stages=1):
+            row = begin + tl.arange(0, SLICE)
+            batch, time = (row % B).to(tl.int64), (row // B) * chunk + first + j
+            known = (row < R)[:, None] & (d < D)[None, :]
+            inside = known & (time < T)[:, None]
+            tile = (row * D)[:, None] + d[None, :]
+            inflow = load_tile(inflow_ptr, batch, time, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, inside)
+            gamma = load_tile(gamma_ptr, batch, time, d, gamma_stride_b, gamma_stride_t, gamma_stride_d, inside)
+            product = tl.load(product_ptr + tile, mask=known, other=0.0)
+            state = tl.load(carry_ptr + tile, mask=known, other=0.0)
+            live = tl.load(live_ptr + row, mask=row < R, other=0) != 0
             if kept >= 0:
-                tl.store(logits_ptr + kept * R * D + tile, logits, mask=known)
-            state = tl.fma(gamma, state, inflow * sigmoid(logits))  # REC-1
-        if j < stored_steps:
-            out_row = (batch * T + time) * D
-            tl.store(out_ptr + out_row[:, None] + d[None, :], state, mask=inside & live[:, None])
-        if j < steps - 1:
-            operand = state
+                tl.store(previous_ptr + kept * R * D + tile, state, mask=known)
             if ADJOINT:
-                then = known & (time + 1 < T)[:, None]
-                inflow = load_tile(
-                    inflow_ptr, batch, time + 1, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, then
-                )
-                slope = load_tile(slope_ptr, batch, time + 1, d, slope_stride_b, slope_stride_t, slope_stride_d, then)
-                operand = slope * (inflow + state)
-            next_ptr = operand_ptr + ((j + 1) % 2) * PARTS * R * D + tile
-            parts = split(operand, PARTS, storage)
-            for part in tl.static_range(PARTS):
-                tl.store(next_ptr + part * R * D, parts[part], mask=known)
-            if BARRIER:
-                grid_barrier(counter_ptr, (j + 1) * programs)
-    tl.store(carry_ptr + tile, state, mask=known)
+                state = tl.fma(gamma, inflow + state, product)  # ADJ-5
+            else:
+                logits = product + bias[None, :]
+                if kept >= 0:
+                    tl.store(logits_ptr + kept * R * D + tile, logits, mask=known)
+                state = tl.fma(gamma, state, inflow * sigmoid(logits))  # REC-1
+            tl.store(carry_ptr + tile, state, mask=known)
+            if j < stored_steps:
+                out_row = (batch * T + time) * D
+                tl.store(out_ptr + out_row[:, None] + d[None, :], state, mask=inside & live[:, None])
+            if j < steps - 1:
+                operand = state
+                if ADJOINT:
+                    then = known & (time + 1 < T)[:, None]
+                    inflow = load_tile(
+                        inflow_ptr, batch, time + 1, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, then
+                    )
+                    slope = load_tile(
+                        slope_ptr, batch, time + 1, d, slope_stride_b, slope_stride_t, slope_stride_d, then
+                    )
+                    operand = slope * (inflow + state)
+                next_ptr = operand_ptr + ((j + 1) % 2) * PARTS * R * D + tile
+                parts = split(operand, PARTS, storage)
+                for part in tl.static_range(PARTS):
+                    tl.store(next_ptr + part * R * D, parts[part], mask=known)
+        if BARRIER:  # noqa: SIM102 (a constant, and a number that is not known yet)
+            if j < steps - 1:  # only those who share its rows read what it has written
+                barrier(counter_ptr + tl.program_id(1), (j + 1) * tl.num_programs(0))
 
 
 def compile_specs() -> list[CompileSpec]:
     """Storage, parts of the operand, parts of the weight, rows, and whether the adjoint is stepped: not every combination,
     since each takes seconds."""
-    float32 = ("carry_ptr", "previous_ptr", "logits_ptr", "out_ptr")
+    float32 = ("carry_ptr", "previous_ptr", "logits_ptr", "out_ptr", "product_ptr")
     types = {"live_ptr": "*i32", "counter_ptr": "*i32", "operand_ptr": "*bf16", "W_ptr": "*bf16"}
     specs = []
     variants = (
@@ -174,12 +183,12 @@ SHARED = 196608  # bytes of shared memory that the stages of a tile may take, wh
 def choices() -> list[dict[str, Any]]:
     """Tiles from the smallest on."""
     if INTERPRETED:
-        return [{"BLOCK_R": 16, "BLOCK_D": 16, "BLOCK_K": 16, "num_warps": 8}]
+        return [{"BLOCK_R": 16, "BLOCK_D": 16, "BLOCK_K": 16, "SLICE": 8, "num_warps": 8}]
     return [
-        {"BLOCK_R": 16, "BLOCK_D": 32, "BLOCK_K": 256, "num_warps": 4},
-        {"BLOCK_R": 64, "BLOCK_D": 64, "BLOCK_K": 128, "num_warps": 4},
-        {"BLOCK_R": 64, "BLOCK_D": 128, "BLOCK_K": 64, "num_warps": 4},
-        {"BLOCK_R": 128, "BLOCK_D": 128, "BLOCK_K": 64, "num_warps": 8},
+        {"BLOCK_R": 16, "BLOCK_D": 32, "BLOCK_K": 256, "SLICE": 16, "num_warps": 4},
+        {"BLOCK_R": 64, "BLOCK_D": 64, "BLOCK_K": 128, "SLICE": 16, "num_warps": 4},
+        {"BLOCK_R": 64, "BLOCK_D": 128, "BLOCK_K": 64, "SLICE": 16, "num_warps": 4},
+        {"BLOCK_R": 128, "BLOCK_D": 128, "BLOCK_K": 64, "SLICE": 32, "num_warps": 8},
     ]
 
 
@@ -221,6 +230,7 @@ class Rows:
         self.logits = self.previous if cell.adjoint else carry.new_empty((2, R, D))
         self.weight = cell.weight_parts if self.parts > 1 else cell.weight_parts[:1]
         self.operand = carry.new_empty((2, self.parts, R, D), dtype=self.weight.dtype)
+        self.product = torch.empty_like(carry)
         self.live = torch.ones(R, dtype=torch.int32, device=carry.device)
         device = carry.device
         self.options = tiles(R, D, self.parts, len(self.weight), processors_of(device), shared_of(device))
@@ -232,7 +242,7 @@ class Rows:
         options = self.options
         grid = (triton.cdiv(D, options["BLOCK_D"]), triton.cdiv(R, options["BLOCK_R"]))
         even = D % options["BLOCK_K"] == 0 and D % options["BLOCK_D"] == 0
-        counter = torch.zeros(1, dtype=torch.int32, device=self.carry.device)
+        counter = torch.zeros(grid[1], dtype=torch.int32, device=self.carry.device)
         operand = cell.first_operand(self.carry, self.chunk, first)
         self.operand[0].copy_(parts_of(operand, self.parts, self.operand.dtype))
         slope = cell.inflow if cell.slope is None else cell.slope
@@ -241,7 +251,7 @@ class Rows:
             launch(
                 advance_kernel, grid, self.carry.device,
                 cell.inflow, cell.gamma, slope, self.weight, cell.bias, self.operand, self.carry, self.previous,
-                self.logits, self.live, out, counter, first, start, stop, steps, stored, R, B, T, self.chunk, D,
+                self.logits, self.live, out, self.product, counter, first, start, stop, steps, stored, R, B, T, self.chunk, D,
                 *cell.inflow.stride(), *cell.gamma.stride(), *slope.stride(), *self.weight.stride(),
                 ADJOINT=cell.adjoint, PARTS=self.parts, W_PARTS=len(self.weight), EVEN_D=even, BARRIER=barrier,
                 **({} if INTERPRETED else {"launch_cooperative_grid": barrier}), **options,
