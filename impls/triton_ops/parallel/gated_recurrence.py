@@ -9,7 +9,6 @@ Precision   state, gate and adjoint in float32; products by tensor cores where t
 """
 
 import torch
-import triton
 from torch.autograd.function import once_differentiable
 
 from .._checks import check_arrays, check_values
@@ -21,6 +20,7 @@ from ..gated_recurrence import gated_recurrence as walked
 from ._advance import Rows
 from ._cell import Cell, in_cell_dtype
 from ._chunks import freeze
+from ._options import check_options, check_rows
 from ._solver import Method, Report, solve
 from ._splice import Splices
 from ._tiles import most_rows
@@ -78,19 +78,11 @@ def gated_recurrence_parallel(
     """
     check_arrays(z=(z, "BTD"), gamma=(gamma, "BTD"), W_g=(W_g, "DD"), b_g=(b_g, "D"), h0=(h0, "BD"))
     check_values(z=(z,), gamma=(gamma, 0.0, 1.0), W_g=(W_g,), b_g=(b_g,), h0=(h0,))
-    if not 0 <= tolerance <= 1:
-        raise ValueError(f"tolerance: {tolerance} is outside [0, 1]")
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise ValueError(f"chunk: {chunk!r} is not a whole number of at least 1 step")
+    check_options(chunk, tolerance)
     B, T, D = z.shape
-    rows = most_rows(D, z.device)
-    if T == 0 or z.dtype == torch.float64 or rows < B:
+    if T == 0 or z.dtype == torch.float64 or most_rows(D, z.device) < B:
         return walked(z, gamma, W_g, b_g, h0), Report(0.0, 0, T > 0, T)
-    if chunk is not None and triton.cdiv(T, min(chunk, T)) * B > rows:
-        least = triton.cdiv(T, rows // B)
-        raise ValueError(
-            f"chunk: {chunk} steps make more than the {rows} rows that fit this device: give at least {least}"
-        )
+    check_rows(chunk, B, T, D, z.device)
     reports: list[Report] = []
     return apply(_GatedRecurrence, (chunk, tolerance, reports), z, gamma, W_g, b_g, h0), reports[0]
 
