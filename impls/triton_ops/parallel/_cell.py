@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ._rows import Operator
+from . import _rows
 
 SAMPLE = 256  # steps from which the rate is estimated
 
 
 @dataclass(frozen=True)
-class Cell(Operator):
+class Cell(_rows.Cell):
     """inflow, gamma, slope [B, T, D] with any strides; weight [D, D] with contiguous rows; bias [D]. slope is None
     forwards. All in bfloat16 or float32; the state is float32 and never rounded to less."""
 
@@ -31,10 +31,6 @@ class Cell(Operator):
     def shape(self) -> tuple[int, int, int]:
         B, T, D = self.inflow.shape
         return B, T, D
-
-    @property
-    def device(self) -> torch.device:
-        return self.inflow.device
 
     @property
     def adjoint(self) -> bool:

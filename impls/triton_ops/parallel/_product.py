@@ -9,6 +9,7 @@ Precision   the operand is made of two or three bfloat16 parts, and so is a floa
 import triton
 import triton.language as tl
 
+
 @triton.jit
 def grid_barrier(counter_ptr, target):
     """Wait until all programs have arrived so often that the counter, which only grows, stands at `target`."""

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Protocol
 
 import torch
 import triton
@@ -15,10 +14,25 @@ SHARE = 0.25  # of what the sum of a product is granted, for parts: splices need
 ROUNDED = 1 - 2.0**-6  # the product of two bfloat16 and the store may each have been rounded up by 2^-8
 
 
-class Operator:
-    """The weight [D, D] with contiguous rows, bfloat16 or float32, as tensor cores multiply it."""
+class Cell(ABC):
+    """What is stepped: a recurrence, or the adjoint of one, last step first. What its weight multiplies is the operand.
+
+    weight [D, D] has contiguous rows, in bfloat16 or float32."""
 
     weight: torch.Tensor
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """B, T, D."""
+
+    @abstractmethod
+    def rate(self) -> torch.Tensor:
+        """By what a difference of two states grows in one step, the logarithm, as nearly as can be said beforehand."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device
 
     @property
     def parts(self) -> int:
@@ -27,31 +41,9 @@ class Operator:
 
     @cached_property
     def weight_parts(self) -> torch.Tensor:
-        """The weight as the sum of [parts, D, D]: of one, if it is as narrow as they are."""
+        """The weight, as tensor cores multiply it: the sum of [parts, D, D], of one if it is as narrow as they are."""
         dtype, parts = part_format(self.weight.shape[0], SHARE)
         return parts_of(self.weight, 1 if self.weight.dtype == dtype else parts, dtype)
-
-
-class Cell(Protocol):
-    """What is stepped: a recurrence, or the adjoint of one, last step first. What its weight multiplies is the operand."""
-
-    weight: torch.Tensor
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """B, T, D."""
-
-    @property
-    def device(self) -> torch.device: ...
-
-    @property
-    def parts(self) -> int: ...
-
-    @property
-    def weight_parts(self) -> torch.Tensor: ...
-
-    def rate(self) -> torch.Tensor:
-        """By what a difference of two states grows in one step, the logarithm, as nearly as can be said beforehand."""
 
 
 class Rows(ABC):

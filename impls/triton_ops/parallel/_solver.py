@@ -69,9 +69,7 @@ def default_chunk(B: int, T: int, rows: int) -> int:
 class Solver:
     """One solution; chunks are [chunks, B, D] where they are linked, [rows, D] where they are run."""
 
-    def __init__(
-        self, method: Method, cell: Cell, initial: torch.Tensor, chunk: int, rate: float, tolerance: float
-    ):
+    def __init__(self, method: Method, cell: Cell, initial: torch.Tensor, chunk: int, rate: float, tolerance: float):
         self.method, self.cell, self.initial, self.chunk, self.rate = method, cell, initial, chunk, rate
         self.B, self.T, self.D = cell.shape
         self.count = triton.cdiv(self.T, chunk)
@@ -80,7 +78,10 @@ class Solver:
         self.depth = 0
         memory = steps_to_shrink(rate, 1 / ROUGH, chunk)
         self.skipped = chunk - memory  # steps of a chunk that may be wrong and its end still nearly right
-        self.first, self.last = method.freeze(cell, chunk, 0, self.skipped), method.freeze(cell, chunk, self.skipped, memory)
+        self.first, self.last = (
+            method.freeze(cell, chunk, 0, self.skipped),
+            method.freeze(cell, chunk, self.skipped, memory),
+        )
         self.factor = self.first[0] * self.last[0]
 
     def guess(self) -> torch.Tensor:

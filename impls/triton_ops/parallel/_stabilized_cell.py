@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from .._stabilized_mixing import Mixing
-from ._rows import Operator
+from ._rows import Cell
 
 SAMPLE = 256  # steps from which the rate is estimated
 
@@ -50,7 +50,7 @@ class Stabilizer:
 
 
 @dataclass(frozen=True)
-class Forward(Operator):
+class Forward(Cell):
     """z, gate_z, gamma [B, T, D] with any strides; weight [D, D] with contiguous rows; bias [D]. All in bfloat16 or float32;
     the state is float32 and never rounded to less."""
 
@@ -66,10 +66,6 @@ class Forward(Operator):
         B, T, D = self.z.shape
         return B, T, D
 
-    @property
-    def device(self) -> torch.device:
-        return self.z.device
-
     def rate(self) -> torch.Tensor:
         """Estimated at some steps, from states to which the step before each would lead from 0."""
         z, gate_z, gamma = (sample(array) for array in (self.z, self.gate_z, self.gamma))
@@ -82,7 +78,7 @@ class Forward(Operator):
 
 
 @dataclass(frozen=True)
-class Backward(Operator):
+class Backward(Cell):
     """grad and gamma [B, T, D] with any strides; weight [D, D], with contiguous rows, is W_h transposed. In bfloat16 or float32."""
 
     grad: torch.Tensor
@@ -96,13 +92,11 @@ class Backward(Operator):
         B, T, D = self.grad.shape
         return B, T, D
 
-    @property
-    def device(self) -> torch.device:
-        return self.grad.device
-
     def rate(self) -> torch.Tensor:
         gates, slopes, standards, scales = (sample(array) for array in self.mixing)
-        return rate(1 - gates + sample(self.gamma), slopes, self.stabilizer.pull(standards), scales[..., None], self.weight)
+        return rate(
+            1 - gates + sample(self.gamma), slopes, self.stabilizer.pull(standards), scales[..., None], self.weight
+        )
 
 
 def mix(z: torch.Tensor, gamma: torch.Tensor, gate: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
@@ -118,12 +112,12 @@ def sample(array: torch.Tensor) -> torch.Tensor:
 def rate(
     kept: torch.Tensor, slope: torch.Tensor, pull: torch.Tensor, scale: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
-    """By what a difference grows in one step, the logarithm: of the channel that remembers longest.
+    """By what a difference grows in one step, the logarithm: in the mean over channels, those that remember longer left aside.
 
     The step's derivative is scale pull (kept + slope W), but for what the norm takes off; independent terms add as squares.
     All [B, steps, D], scale [B, steps, 1].
     """
-    itself = (kept * pull * scale).square().mean((0, 1)).amax()
-    felt = slope.square().mean(2) * pull.square().mean(2) * scale[..., 0].square()
-    through_gate = felt.mean() * torch.linalg.vector_norm(weight, dtype=torch.float32) ** 2 / weight.shape[0]
-    return (itself + through_gate).log() / 2
+    through_gate = slope.square() * torch.linalg.vector_norm(weight, dtype=torch.float32) ** 2 / weight.shape[0]
+    felt = (pull * scale).square().mean(2)
+    itself = (kept * pull * scale).square().mean(2)
+    return (itself + through_gate.mean(2) * felt).mean().log() / 2

@@ -28,7 +28,12 @@ def publish_parts(operand_ptr, x, tile, width, known, PARTS: tl.constexpr):
         tl.store(operand_ptr + part * width + tile, parts[part], mask=known)
 
 
-VARIANTS = (("bf16", "rms", 2, 1, 512), ("bf16", "layer", 2, 1, 128), ("fp32", "rms", 2, 2, 512), ("fp32", "none", 3, 3, 128))
+VARIANTS = (
+    ("bf16", "rms", 2, 1, 512),
+    ("bf16", "layer", 2, 1, 128),
+    ("fp32", "rms", 2, 2, 512),
+    ("fp32", "none", 3, 3, 128),
+)
 
 
 def specs_of(kernel: Any, float32: tuple[str, ...], **constexprs: Any) -> list[CompileSpec]:

@@ -146,11 +146,11 @@ def compile_specs() -> list[CompileSpec]:
             "scales_ptr")  # fmt: skip
     options: dict[str, Any] = {"types": {"live_ptr": "*i32", "share": "fp32", "unit": "fp32", "tolerance": "fp32"}}
     options |= {"CLIP": 100.0, "BLOCK_D": 4096, "num_warps": 8}
-    return [
-        compile_spec(kernel, storage, kept, NORM=norm, **constants, **options)
-        for kernel, constants in ((splice_stabilized_kernel, {"EPS": 1e-6}), (splice_adjoint_kernel, {}))
-        for storage, norm in (("bf16", "rms"), ("fp32", "layer"), ("fp32", "none"))
-    ]
+    specs = []
+    for storage, norm in (("bf16", "rms"), ("fp32", "layer"), ("fp32", "none")):
+        specs.append(compile_spec(splice_stabilized_kernel, storage, kept, NORM=norm, EPS=1e-6, **options))
+        specs.append(compile_spec(splice_adjoint_kernel, storage, kept, NORM=norm, **options))
+    return specs
 
 
 # ---- launch ------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def compile_specs() -> list[CompileSpec]:
 class Splices(_rows.Splices):
     """Of the recurrence."""
 
-    NEAR = 64 * UNIT
+    NEAR = 32 * UNIT
 
     def __init__(self, cell: Any, rows: int, tolerance: float):
         super().__init__(cell, rows, tolerance)
@@ -169,12 +169,19 @@ class Splices(_rows.Splices):
         cell, form = self.cell, self.form
         self._launch(
             splice_stabilized_kernel, rows, step,
-            (cell.z, cell.gate_z, cell.gamma, form.weight, form.shift, self.terms(rows), rows.previous, rows.logits, rows.carry, out),
+            (cell.z, cell.gate_z, cell.gamma, form.weight, form.shift, self.terms(rows), rows.previous, rows.logits,
+             rows.carry, out),
             (*cell.z.stride(), *cell.gate_z.stride(), *cell.gamma.stride()), EPS=form.eps,
         )  # fmt: skip
 
     def _launch(
-        self, kernel: Any, rows: _rows.Rows, step: int, arrays: tuple[torch.Tensor, ...], strides: tuple[int, ...], **options: Any
+        self,
+        kernel: Any,
+        rows: _rows.Rows,
+        step: int,
+        arrays: tuple[torch.Tensor, ...],
+        strides: tuple[int, ...],
+        **options: Any,
     ) -> None:
         B, T, D = self.cell.shape
         block = triton.next_power_of_2(D)

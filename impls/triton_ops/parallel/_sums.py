@@ -41,7 +41,9 @@ def store_moments(sums_ptr, u, inside, r, R, D, NORM: tl.constexpr):
 
 
 @triton.jit
-def load_moments(sums_ptr, r, R, D, NORM: tl.constexpr, EPS: tl.constexpr, BLOCK_D: tl.constexpr, PROGRAMS: tl.constexpr):
+def load_moments(
+    sums_ptr, r, R, D, NORM: tl.constexpr, EPS: tl.constexpr, BLOCK_D: tl.constexpr, PROGRAMS: tl.constexpr
+):
     """The mean that a layer norm takes off, and one over the deviation, of every row [rows, 1]."""
     mean = tl.zeros((r.shape[0],), tl.float32)
     scale = tl.full((r.shape[0],), 1.0, tl.float32)

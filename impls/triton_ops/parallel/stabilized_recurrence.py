@@ -44,8 +44,8 @@ class _StabilizedRecurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx, solver, options, reports, keep, z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0):
         vectors = (vector.contiguous() for vector in (b_h, norm_weight, norm_bias))
-        *streams, W, bias, weight, shift = in_cell_dtype(z, gate_z, gamma, W_h.contiguous(), *vectors)
-        cell = Forward(*streams, W, bias, Stabilizer(weight, shift, *options))
+        inflow, gate_inflow, decay, W, bias, weight, shift = in_cell_dtype(z, gate_z, gamma, W_h.contiguous(), *vectors)
+        cell = Forward(inflow, gate_inflow, decay, W, bias, Stabilizer(weight, shift, *options))
         h, report = solve(FORWARDS, cell, h0.float().contiguous(), *solver)
         reports.append(report)
         ctx.solver, ctx.options = solver, options
