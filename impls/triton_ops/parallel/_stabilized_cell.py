@@ -79,7 +79,8 @@ class Forward(Cell):
 
 @dataclass(frozen=True)
 class Backward(Cell):
-    """grad and gamma [B, T, D] with any strides; weight [D, D], with contiguous rows, is W_h transposed. In bfloat16 or float32."""
+    """grad and gamma [B, T, D] with any strides; weight [D, D], with contiguous rows, is W_h transposed. All in bfloat16 or
+    float32, mixing in float32."""
 
     grad: torch.Tensor
     gamma: torch.Tensor

@@ -12,7 +12,6 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from .._launch import apply
-from .._parts import multiply
 from .._stabilized_mixing import mixing_of
 from .._walk import states_before
 from ..stabilized_recurrence import check_call
@@ -24,6 +23,7 @@ from ._solver import Method, Report, solve
 from ._stabilized_adjoint import BackwardRows, walk_backward
 from ._stabilized_advance import ForwardRows, walk_forward
 from ._stabilized_cell import Backward, Forward, Stabilizer
+from ._stabilized_gradients import gradients
 from ._stabilized_splice import AdjointSplices, Splices
 from ._tiles import most_rows
 
@@ -58,24 +58,13 @@ class _StabilizedRecurrence(torch.autograd.Function):
     def backward(ctx, g):
         """What is wanted of every mix; then every gradient is a product with it (ADJ-6)."""
         z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0, h = ctx.saved_tensors
-        D, before = z.shape[2], states_before(h0, h)
+        before = states_before(h0, h)
         mixing = mixing_of(z, gate_z, gamma, W_h, b_h.contiguous(), before, *ctx.options[:2])
         grad, decay, W, weight, shift = in_cell_dtype(g, gamma, W_h, norm_weight.contiguous(), norm_bias.contiguous())
         form = Stabilizer(weight, shift, *ctx.options)
         adjoint = Backward(grad, decay, mixing, W.T.contiguous(), form)
         dmixed, _ = solve(BACKWARDS, adjoint, torch.zeros_like(h0, dtype=torch.float32), *ctx.solver)
-        dz, dgamma = (dmixed * mixing.gates).to(z.dtype), (dmixed * before).to(z.dtype)
-        dlogits = dmixed * mixing.slopes
-        dW = multiply(dlogits.view(-1, D).T, before.view(-1, D))
-        # What is wanted of the state before each step; then of what is normalised, but for the norm's weight.
-        wanted = multiply(dlogits.view(-1, D), W).view(z.shape).addcmul_(1 - mixing.gates + decay, dmixed)
-        dinitial = wanted[:, 0].clone()
-        of_value = torch.cat([wanted[:, 1:], torch.zeros_like(wanted[:, :1])], dim=1).add_(grad)
-        of_value = of_value.where(form.normalize(mixing.standards).abs() <= form.clip, 0.0)
-        nothing = torch.zeros_like(norm_weight)
-        dweight = nothing if form.norm == "none" else (of_value * mixing.standards).sum((0, 1))
-        dshift = of_value.sum((0, 1)) if form.norm == "layer" else nothing
-        found = (dz, dlogits, dgamma, dW, dlogits.sum((0, 1)), dweight, dshift, dinitial)
+        found = gradients(grad, decay, W, before, dmixed, mixing, form, z.dtype)
         return None, None, None, None, *(gradient.to(z.dtype) for gradient in found)
 
 
