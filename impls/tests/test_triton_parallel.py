@@ -12,7 +12,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 from mmrec.impls.triton_ops._gated_walk import walk_gated
-from mmrec.impls.triton_ops.parallel import _cell, gated_recurrence_parallel
+from mmrec.impls.triton_ops.parallel import _rows, gated_recurrence_parallel
 from mmrec.impls.triton_ops.parallel._advance import Rows
 from mmrec.impls.triton_ops.parallel._cell import Cell
 from mmrec.impls.triton_ops.parallel._chunks import chain, freeze
@@ -86,7 +86,7 @@ def test_walking_takes_every_step(dtype, adjoint):
 def test_advancing_all_chunks_from_the_true_states_gives_the_loop(narrow, parts, adjoint, monkeypatch):
     """The last of the three chunks has three steps. Weights are made of parts unless they are as narrow."""
     dtype = torch.float32 if parts == 1 else PART
-    monkeypatch.setattr(_cell, "part_format", lambda terms, share: (dtype, parts))
+    monkeypatch.setattr(_rows, "part_format", lambda terms, share: (dtype, parts))
     cell, state = cells(dtype if narrow else torch.float32)[adjoint]
     expected, out = states_of(cell, state), torch.full(cell.shape, torch.nan, device=DEVICE)
     starts = torch.stack([state, expected[:, CHUNK - 1], expected[:, 2 * CHUNK - 1]]).reshape(-1, D)
@@ -99,6 +99,14 @@ def test_advancing_all_chunks_from_the_true_states_gives_the_loop(narrow, parts,
     assert_near(rows.carry[:B], expected[:, CHUNK - 1], rest)
     assert_near(rows.previous[0, :B], expected[:, CHUNK - 3], rest)
     assert_near(rows.previous[1, :B], expected[:, CHUNK - 2], rest)
+
+
+@pytest.mark.parametrize("steps", (3, 4))
+def test_the_operands_of_the_last_two_steps_are_what_those_began_with(steps):
+    cell, state = cells()[False]
+    rows = Rows(cell, state.clone(), T, parts=1)
+    rows.advance(torch.empty(cell.shape, device=DEVICE), first=0, steps=steps, stored=steps)
+    assert torch.equal(rows.operand().float(), rows.previous.to(rows.weight.dtype).float())
 
 
 @pytest.mark.parametrize("adjoint", (False, True))
@@ -142,7 +150,7 @@ def test_rec_par_2_a_channel_may_be_spliced_one_step_later(z_at, z_after, differ
     rows = Rows(cell, after, 4)
     rows.previous[:] = new
     rows.logits.zero_()
-    rows.operand.fill_(1.0)
+    rows.operands.fill_(1.0)
 
     Splices(cell, 1, tolerance=1.0).judge(rows, out, step=1)
 

@@ -189,7 +189,15 @@ def divided(B: int, W: torch.Tensor, **needed: int) -> Division:
     if INTERPRETED:  # programs run one after another: only a team of one does not wait for others
         block, abreast, teams = triton.next_power_of_2(D), min(B, 2), min(triton.cdiv(B, 2), 2)
         turns = triton.cdiv(B, teams * abreast)
-        options = {"ROWS": block // 4, "GROUPS": 4, "SUMMED": 2, "HELD": 1, "CACHED": 2, "ABREAST": abreast}
+        groups = min(4, block)
+        options = {
+            "ROWS": block // groups,
+            "GROUPS": groups,
+            "SUMMED": min(2, groups),
+            "HELD": 1,
+            "CACHED": 2,
+            "ABREAST": abreast,
+        }
         options |= {"FULL": teams * abreast * turns == B, "D": D, "BLOCK_K": block}
         return Division((1, teams), turns, options)
     found = division(B, D, W.element_size(), processors_of(W.device), **needed)

@@ -100,25 +100,11 @@ class _Walk(torch.autograd.Function):
         return None, None, *(gradient.to(z.dtype) for gradient in found)
 
 
-def stabilized_recurrence(
+def check_call(
     z: torch.Tensor, gate_z: torch.Tensor, gamma: torch.Tensor, W_h: torch.Tensor, b_h: torch.Tensor,
-    norm_weight: torch.Tensor, norm_bias: torch.Tensor, h0: torch.Tensor,
-    *, norm: str = "rms", eps: float = 1e-6, clip: float = 100.0,
-) -> torch.Tensor:  # fmt: skip
-    """g = sigmoid(gate_z_t + W_h h + b_h); u = (1 - g) h + g z_t + gamma_t h; h_t = clip(norm(u), -clip,
-    clip) (REC-10..16).
-
-    Args:
-        z, gate_z, gamma: [B, T, D], gamma in [0, 1]. W_h: [D, D]. b_h, norm_weight, norm_bias: [D]. h0: [B,
-        D]. One dtype: float64, float32, bfloat16 or float16; any strides.
-        norm: "rms" (norm_bias unused), "layer", or "none" (norm_weight and norm_bias unused). eps: added to
-        the mean square or the variance. clip: bound of abs(h).
-    Returns:
-        h [B, T, D]. Differentiable with respect to every array; the gradient of an unused one is 0, and so is
-        that of the clip outside its range.
-    Raises:
-        TypeError, ValueError: an argument outside the contract, named in the message.
-    """
+    norm_weight: torch.Tensor, norm_bias: torch.Tensor, h0: torch.Tensor, *, norm: str, eps: float, clip: float,
+) -> None:  # fmt: skip
+    """Raise TypeError or ValueError for an argument outside the contract, by name."""
     check_arrays(
         z=(z, "BTD"),
         gate_z=(gate_z, "BTD"),
@@ -142,6 +128,28 @@ def stabilized_recurrence(
         norm_bias=(norm_bias,),
         h0=(h0,),
     )
+
+
+def stabilized_recurrence(
+    z: torch.Tensor, gate_z: torch.Tensor, gamma: torch.Tensor, W_h: torch.Tensor, b_h: torch.Tensor,
+    norm_weight: torch.Tensor, norm_bias: torch.Tensor, h0: torch.Tensor,
+    *, norm: str = "rms", eps: float = 1e-6, clip: float = 100.0,
+) -> torch.Tensor:  # fmt: skip
+    """g = sigmoid(gate_z_t + W_h h + b_h); u = (1 - g) h + g z_t + gamma_t h; h_t = clip(norm(u), -clip,
+    clip) (REC-10..16).
+
+    Args:
+        z, gate_z, gamma: [B, T, D], gamma in [0, 1]. W_h: [D, D]. b_h, norm_weight, norm_bias: [D]. h0: [B,
+        D]. One dtype: float64, float32, bfloat16 or float16; any strides.
+        norm: "rms" (norm_bias unused), "layer", or "none" (norm_weight and norm_bias unused). eps: added to
+        the mean square or the variance. clip: bound of abs(h).
+    Returns:
+        h [B, T, D]. Differentiable with respect to every array; the gradient of an unused one is 0, and so is
+        that of the clip outside its range.
+    Raises:
+        TypeError, ValueError: an argument outside the contract, named in the message.
+    """
+    check_call(z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0, norm=norm, eps=eps, clip=clip)
     options = {"NORM": norm, "EPS": float(eps), "CLIP": float(clip)}
     return apply(
         _Row if z.shape[2] <= WIDEST_ROW else _Walk, (options,), z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0

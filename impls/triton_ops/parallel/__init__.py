@@ -1,10 +1,13 @@
-"""The gated recurrence solved in parallel over time by Triton kernels: speculate, scan, verify, splice.
+"""Nonlinear recurrences solved in parallel over time by Triton kernels: speculate, scan, verify, splice.
 
     gated_recurrence_parallel(z, gamma, W_g, b_g, h0) -> (h, report)
+    stabilized_recurrence_parallel(z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0) -> (h, report)
 
-_cell says what is stepped, the recurrence or its adjoint. _advance takes many rows through many steps in one launch, and
-.._gated_walk few rows through all steps; _chunks speculates and corrects the borders of chunks, _splice judges where they
-meet; _solver puts them together. `SUBJECT` puts it before whoever judges the loop.
+_cell and _stabilized_cell say what is stepped, a recurrence or its adjoint. _advance, _stabilized_advance and
+_stabilized_adjoint take many rows through many steps in one launch (_product, _tiles, _sums), and the walks of .. few rows
+through all steps; _chunks speculates and corrects the borders of chunks, _splice and _stabilized_splice judge where they
+meet. _solver puts them together and knows no recurrence, _rows says what passes between them. `SUBJECT` puts it before
+whoever judges the loop.
 """
 
 import torch
@@ -12,13 +15,22 @@ import torch
 from .._checks import checked
 from ._solver import Report
 from .gated_recurrence import gated_recurrence, gated_recurrence_parallel
+from .stabilized_recurrence import stabilized_recurrence, stabilized_recurrence_parallel
 
 SUBJECT = {
     "name": "triton-parallel",
     "framework": "torch",
     "device": "cuda" if torch.cuda.is_available() else "cpu",
-    "ops": {"gated_recurrence": gated_recurrence},
+    "ops": {"gated_recurrence": gated_recurrence, "stabilized_recurrence": stabilized_recurrence},
     "checked": checked,
 }
 
-__all__ = ["SUBJECT", "Report", "checked", "gated_recurrence", "gated_recurrence_parallel"]
+__all__ = [
+    "SUBJECT",
+    "Report",
+    "checked",
+    "gated_recurrence",
+    "gated_recurrence_parallel",
+    "stabilized_recurrence",
+    "stabilized_recurrence_parallel",
+]

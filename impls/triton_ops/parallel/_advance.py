@@ -1,15 +1,12 @@
-"""Many rows of the recurrence, or of its adjoint, by many steps in one launch.
+"""Many rows of the gated recurrence, or of its adjoint, by many steps in one launch.
 
 Parallel    one program per tile of rows and output channels, all resident at once; a barrier of those that share rows ends
             a step
-Memory      the operand of the next step, in parts, passes through two buffers in memory that take turns; W and those are
-            read from L2. The product leaves the registers, which are full of it, and is taken up again in slices with
-            the state and the streams: all of it stays in L2
-Precision   float32 state. The operand is made of two or three bfloat16 parts, and so is a float32 weight; tensor cores
-            multiply them and sum in float32 (_parts.py)
+Memory      the operand of the next step, in parts, passes through two buffers in memory that take turns. The product leaves
+            the registers, which are full of it, and is taken up again in slices with the state and the streams: all of
+            it stays in L2
+Precision   float32 state; the product as _product.py says
 """
-
-from typing import Any
 
 import torch
 import triton
@@ -17,69 +14,14 @@ import triton.language as tl
 
 from .._compile import CompileSpec, aligned, compile_spec
 from .._device import sigmoid
-from .._launch import INTERPRETED, launch, processors_of, shared_memory
-from .._parts import parts_of, split
+from .._launch import INTERPRETED, launch
+from .._parts import parts_of
+from . import _rows
 from ._cell import Cell
+from ._product import barrier, load_tile, publish, slice_of, weighted
+from ._tiles import tiles
 
 # ---- device code -------------------------------------------------------------------
-
-
-@triton.jit
-def barrier(counter_ptr, target):
-    """Wait until programs have arrived so often that the counter, which only grows, stands at `target`."""
-    tl.debug_barrier()
-    tl.atomic_add(counter_ptr, 1, sem="release")
-    while tl.atomic_add(counter_ptr, 0, sem="acquire") < target:
-        pass
-    tl.debug_barrier()
-
-
-@triton.jit
-def load_tile(pointer, batch, time, d, stride_b, stride_t, stride_d, inside):
-    """A stream at the time of each row, [rows, channels]."""
-    row = batch * stride_b + time.to(tl.int64) * stride_t
-    return tl.load(pointer + row[:, None] + d[None, :] * stride_d, mask=inside, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def load_part(tile, part, rows, columns, EVEN_D: tl.constexpr, CACHE: tl.constexpr):
-    """Some rows and columns of one part of a matrix."""
-    if EVEN_D:
-        return tl.load(tile + part, mask=rows, other=0.0, cache_modifier=CACHE)
-    else:
-        return tl.load(tile + part, mask=rows & columns, other=0.0, cache_modifier=CACHE)
-
-
-@triton.jit
-def weighted(operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
-             PARTS: tl.constexpr, W_PARTS: tl.constexpr, EVEN_D: tl.constexpr,
-             BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
-    """W times the operand, [rows, channels]: of the products of their parts, which lie one after another, the largest."""
-    k = tl.arange(0, BLOCK_K)
-    part, known = R * D, (r < R)[:, None]
-    found = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
-    for start in tl.range(0, D, BLOCK_K, num_stages=STAGES):
-        within = start + k < D
-        x_tile = operand_ptr + (r * D)[:, None] + (start + k)[None, :]
-        W_tile = W_ptr + (d * W_stride_i)[None, :] + ((start + k) * W_stride_k)[:, None]
-        W = load_part(W_tile, 0, (d < D)[None, :], within[:, None], EVEN_D, "")
-        x = load_part(x_tile, 0, known, within[None, :], EVEN_D, ".cg")
-        found = tl.dot(x, W, found, input_precision="ieee")
-        if PARTS > 1:
-            x_second = load_part(x_tile, part, known, within[None, :], EVEN_D, ".cg")
-            found = tl.dot(x_second, W, found, input_precision="ieee")
-        if PARTS > 2:
-            x_third = load_part(x_tile, 2 * part, known, within[None, :], EVEN_D, ".cg")
-            found = tl.dot(x_third, W, found, input_precision="ieee")
-        if W_PARTS > 1:
-            W_second = load_part(W_tile, W_stride_part, (d < D)[None, :], within[:, None], EVEN_D, "")
-            found = tl.dot(x, W_second, found, input_precision="ieee")
-            if W_PARTS > 2:
-                found = tl.dot(x_second, W_second, found, input_precision="ieee")
-        if W_PARTS > 2:
-            W_third = load_part(W_tile, 2 * W_stride_part, (d < D)[None, :], within[:, None], EVEN_D, "")
-            found = tl.dot(x, W_third, found, input_precision="ieee")
-    return found
 
 
 @triton.jit(do_not_specialize=["first", "start", "stop", "steps", "stored_steps"])
@@ -95,25 +37,22 @@ def advance_kernel(
 
     Live rows store the first `stored_steps` states. previous [2, R, D] gets the states before the last two steps and
     logits [2, R, D] the gate's logits in them."""
-    storage: tl.constexpr = operand_ptr.dtype.element_ty
     block = tl.program_id(1) * BLOCK_R
     r = block + tl.arange(0, BLOCK_R)
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
     bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(tl.float32)
     for j in range(start, stop):
         Wx = weighted(
-            operand_ptr + (j % 2) * PARTS * R * D, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
+            operand_ptr + ((j + steps) % 2) * PARTS * R * D, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
             PARTS, W_PARTS, EVEN_D, BLOCK_R, BLOCK_D, BLOCK_K, STAGES,
         )  # fmt: skip
         tl.store(product_ptr + (r * D)[:, None] + d[None, :], Wx, mask=(r < R)[:, None] & (d < D)[None, :])
         tl.debug_barrier()
         kept = j - (steps - 2)  # 0 and 1 in the last two steps
-        for begin in tl.range(block, block + BLOCK_R, SLICE, loop_unroll_factor=1, num_stages=1):
-            row = begin + tl.arange(0, SLICE)
-            batch, time = (row % B).to(tl.int64), (row // B) * chunk + first + j
-            known = (row < R)[:, None] & (d < D)[None, :]
+        for low in tl.range(block, block + BLOCK_R, SLICE, loop_unroll_factor=1, num_stages=1):
+            row, batch, begin, tile, known = slice_of(low, d, R, B, chunk, D, SLICE)
+            time = begin + first + j
             inside = known & (time < T)[:, None]
-            tile = (row * D)[:, None] + d[None, :]
             inflow = load_tile(inflow_ptr, batch, time, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, inside)
             gamma = load_tile(gamma_ptr, batch, time, d, gamma_stride_b, gamma_stride_t, gamma_stride_d, inside)
             product = tl.load(product_ptr + tile, mask=known, other=0.0)
@@ -143,10 +82,7 @@ def advance_kernel(
                         slope_ptr, batch, time + 1, d, slope_stride_b, slope_stride_t, slope_stride_d, then
                     )
                     operand = slope * (inflow + state)
-                next_ptr = operand_ptr + ((j + 1) % 2) * PARTS * R * D + tile
-                parts = split(operand, PARTS, storage)
-                for part in tl.static_range(PARTS):
-                    tl.store(next_ptr + part * R * D, parts[part], mask=known)
+                publish(operand_ptr + ((j + 1 + steps) % 2) * PARTS * R * D, operand, tile, R * D, known, PARTS)
         if BARRIER:  # noqa: SIM102 (a constant, and a number that is not known yet)
             if j < steps - 1:  # only those who share its rows read what it has written
                 barrier(counter_ptr + tl.program_id(1), (j + 1) * tl.num_programs(0))
@@ -176,85 +112,38 @@ def compile_specs() -> list[CompileSpec]:
 
 # ---- launch ------------------------------------------------------------------------
 
-MOST_ROWS = 32 if INTERPRETED else 512  # more rows mean fewer steps, but none of the first of each chunk is saved
-SHARED = 196608  # bytes of shared memory that the stages of a tile may take, where a multiprocessor has so much
 
+class Rows(_rows.Rows):
+    """Beside what all rows have: operands [2, parts, R, D], what W multiplies in a step and in the next; those of the last
+    two steps stay, in their order."""
 
-def choices() -> list[dict[str, Any]]:
-    """Tiles from the smallest on."""
-    if INTERPRETED:
-        return [{"BLOCK_R": 16, "BLOCK_D": 16, "BLOCK_K": 16, "SLICE": 8, "num_warps": 8}]
-    return [
-        {"BLOCK_R": 16, "BLOCK_D": 32, "BLOCK_K": 256, "SLICE": 16, "num_warps": 4},
-        {"BLOCK_R": 64, "BLOCK_D": 64, "BLOCK_K": 128, "SLICE": 16, "num_warps": 4},
-        {"BLOCK_R": 64, "BLOCK_D": 128, "BLOCK_K": 64, "SLICE": 16, "num_warps": 4},
-        {"BLOCK_R": 128, "BLOCK_D": 128, "BLOCK_K": 64, "SLICE": 32, "num_warps": 8},
-    ]
-
-
-def tiles(rows: int, D: int, parts: int, weight_parts: int, processors: int, shared: int = SHARED) -> dict[str, Any]:
-    """The smallest tiles of which every program has a multiprocessor, or the barrier would wait for ever; as many stages
-    as there is room for."""
-    for options in choices():
-        if triton.cdiv(rows, options["BLOCK_R"]) * triton.cdiv(D, options["BLOCK_D"]) <= processors:
-            break
-    stage = 2 * options["BLOCK_K"] * (options["BLOCK_R"] * parts + options["BLOCK_D"] * weight_parts)
-    return {**options, "STAGES": 1 if INTERPRETED else max(2, min(6, shared // stage))}
-
-
-def most_rows(D: int, device: torch.device) -> int:
-    """Rows that can be advanced at once, with the largest tiles."""
-    if INTERPRETED:
-        return MOST_ROWS
-    largest = choices()[-1]
-    return min(MOST_ROWS, processors_of(device) // triton.cdiv(D, largest["BLOCK_D"]) * largest["BLOCK_R"])
-
-
-def shared_of(device: torch.device) -> int:
-    """What the stages of a tile may take of this device's shared memory."""
-    return min(SHARED, shared_memory(device))
-
-
-class Rows:
-    """The rows of a solution, all chunks of all batch rows, and the buffers of their steps.
-
-    carry [R, D] holds their states, float32, row c * B + b for chunk c; after `advance` previous and logits [2, R, D]
-    hold what the last two steps began with, and operand [2, parts, R, D] what W multiplied there.
-    """
+    KEPT = 2  # a splice may be spread over two steps
 
     def __init__(self, cell: Cell, carry: torch.Tensor, chunk: int, parts: int | None = None):
-        self.cell, self.carry, self.chunk = cell, carry, chunk
-        self.parts = cell.parts if parts is None else parts
-        R, D = carry.shape
-        self.previous = carry.new_empty((2, R, D))
-        self.logits = self.previous if cell.adjoint else carry.new_empty((2, R, D))
-        self.weight = cell.weight_parts if self.parts > 1 else cell.weight_parts[:1]
-        self.operand = carry.new_empty((2, self.parts, R, D), dtype=self.weight.dtype)
+        super().__init__(cell, carry, chunk, parts)
+        self.cell = cell
         self.product = torch.empty_like(carry)
-        self.live = torch.ones(R, dtype=torch.int32, device=carry.device)
-        device = carry.device
-        self.options = tiles(R, D, self.parts, len(self.weight), processors_of(device), shared_of(device))
+        self.operands = carry.new_empty((2, self.parts, *carry.shape), dtype=self.weight.dtype)
+
+    def operand(self) -> torch.Tensor:
+        return self.operands[:, 0]
 
     def advance(self, out: torch.Tensor, first: int, steps: int, stored: int) -> None:
-        """Take every row `steps` steps from its step `first` on; live rows store the first `stored` in out [B, T, D]."""
         cell, (B, T, D) = self.cell, self.cell.shape
         R = self.carry.shape[0]
-        options = self.options
-        grid = (triton.cdiv(D, options["BLOCK_D"]), triton.cdiv(R, options["BLOCK_R"]))
-        even = D % options["BLOCK_K"] == 0 and D % options["BLOCK_D"] == 0
-        counter = torch.zeros(grid[1], dtype=torch.int32, device=self.carry.device)
+        counter = torch.zeros(self.grid[1], dtype=torch.int32, device=self.carry.device)
         operand = cell.first_operand(self.carry, self.chunk, first)
-        self.operand[0].copy_(parts_of(operand, self.parts, self.operand.dtype))
+        self.operands[steps % 2].copy_(parts_of(operand, self.parts, self.operands.dtype))
         slope = cell.inflow if cell.slope is None else cell.slope
 
         def run(start: int, stop: int, barrier: bool) -> None:
             launch(
-                advance_kernel, grid, self.carry.device,
-                cell.inflow, cell.gamma, slope, self.weight, cell.bias, self.operand, self.carry, self.previous,
+                advance_kernel, self.grid, self.carry.device,
+                cell.inflow, cell.gamma, slope, self.weight, cell.bias, self.operands, self.carry, self.previous,
                 self.logits, self.live, out, self.product, counter, first, start, stop, steps, stored, R, B, T, self.chunk, D,
                 *cell.inflow.stride(), *cell.gamma.stride(), *slope.stride(), *self.weight.stride(),
-                ADJOINT=cell.adjoint, PARTS=self.parts, W_PARTS=len(self.weight), EVEN_D=even, BARRIER=barrier,
-                **({} if INTERPRETED else {"launch_cooperative_grid": barrier}), **options,
+                ADJOINT=cell.adjoint, PARTS=self.parts, W_PARTS=len(self.weight), EVEN_D=self.even, BARRIER=barrier,
+                **({} if INTERPRETED else {"launch_cooperative_grid": barrier}), **self.options,
             )  # fmt: skip
 
         if INTERPRETED:  # programs run one after another: a barrier would wait for ever

@@ -7,20 +7,17 @@ The adjoint's state is what all later steps want of the state before one; W is W
 its logits, z gate (1 - gate). What W multiplies is called the operand of a step.
 """
 
-import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 
-from .._parts import part_format, parts_of
+from . import _rows
 
-SHARE = 0.25  # of what the sum of a product is granted, for parts: splices need some of it (_splice.py)
 SAMPLE = 256  # steps from which the rate is estimated
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(_rows.Cell):
     """inflow, gamma, slope [B, T, D] with any strides; weight [D, D] with contiguous rows; bias [D]. slope is None
     forwards. All in bfloat16 or float32; the state is float32 and never rounded to less."""
 
@@ -36,23 +33,8 @@ class Cell:
         return B, T, D
 
     @property
-    def device(self) -> torch.device:
-        return self.inflow.device
-
-    @property
     def adjoint(self) -> bool:
         return self.slope is not None
-
-    @property
-    def parts(self) -> int:
-        """Of how many parts the operand is made."""
-        return part_format(self.shape[2], SHARE)[1]
-
-    @cached_property
-    def weight_parts(self) -> torch.Tensor:
-        """The weight as the sum of [parts, D, D]: of one, if it is as narrow as they are."""
-        dtype, parts = part_format(self.shape[2], SHARE)
-        return parts_of(self.weight, 1 if self.weight.dtype == dtype else parts, dtype)
 
     def first_operand(self, state: torch.Tensor, chunk: int, first: int) -> torch.Tensor:
         """What the weight multiplies in step `first` of every chunk: state [R, D], row c B + b for chunk c."""
@@ -77,11 +59,9 @@ class Cell:
         return (gamma.square().mean((0, 1)).amax() + through_gate).log() / 2
 
 
-def steps_to_shrink(rate: float, factor: float, most: int) -> int:
-    """After how many steps at this rate a difference has shrunk by the factor; `most` if never."""
-    if not (rate < 0 and math.isfinite(factor)):
-        return most
-    return min(most, math.ceil(math.log(factor) / -rate))
+def in_cell_dtype(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """bfloat16 and float32 as they are; float16 as float32, since the parts of a float32 would leave its range."""
+    return tuple(array.float() if array.dtype == torch.float16 else array for array in arrays)
 
 
 def _at(stream: torch.Tensor, chunk: int, step: int, like: torch.Tensor) -> torch.Tensor:

@@ -7,20 +7,19 @@ rough steps, with operands of one part.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
 
-from .._gated_walk import walk_gated
-from ._advance import Rows, most_rows
-from ._cell import Cell, steps_to_shrink
-from ._chunks import UNIT, Borders, Mismatch, chain, freeze
-from ._splice import Splices
+from ._chunks import UNIT, Borders, Mismatch, chain
+from ._rows import Cell, Rows, Splices
+from ._tiles import most_rows
 
 FEWEST_STEPS = 16
 FEWEST_BEFORE_VERDICT = 8  # steps of a restart
-SPLICED = 16 * UNIT  # rows that differ by so little are spliced at most places
 FEW_ROWS = 4  # so many rows are walked with the product as matrix times vector
 ROUGH = 2.0**-8  # how near the rough steps come: their operands are that rough
 MOST_ROUGH_PASSES = 6
@@ -36,7 +35,19 @@ class Report:
     depth: int  # steps taken one after another, the rough ones too; the loop takes T
 
 
-def solve(cell: Cell, initial: torch.Tensor, chunk: int | None, tolerance: float) -> tuple[torch.Tensor, Report]:
+@dataclass(frozen=True)
+class Method:
+    """By which means a kind of cell is solved."""
+
+    rows: Callable[..., Rows]
+    splices: type[Splices]
+    freeze: Callable[[Any, int, int, int], tuple[torch.Tensor, torch.Tensor]]  # a linear map of steps of every chunk
+    walk: Callable[[Any, torch.Tensor, torch.Tensor, int], None]  # few rows, step by step, as `walk_rows` below
+
+
+def solve(
+    method: Method, cell: Cell, initial: torch.Tensor, chunk: int | None, tolerance: float
+) -> tuple[torch.Tensor, Report]:
     """All states [B, T, D] in float32 from initial [B, D] in float32 on, and how they were found."""
     B, T, D = cell.shape
     rate = cell.rate().item()
@@ -46,7 +57,7 @@ def solve(cell: Cell, initial: torch.Tensor, chunk: int | None, tolerance: float
         if steps_to_shrink(rate, 1 / UNIT, T) > chunk:  # longer chunks, of which more than the beginning is forgotten
             chunk = default_chunk(B, T, max(B, most // 4))
     chunk = min(chunk, T)
-    solver = Solver(cell, initial, chunk, rate, tolerance)
+    solver = Solver(method, cell, initial, chunk, rate, tolerance)
     return solver.out, solver.run(solver.guess())
 
 
@@ -58,16 +69,19 @@ def default_chunk(B: int, T: int, rows: int) -> int:
 class Solver:
     """One solution; chunks are [chunks, B, D] where they are linked, [rows, D] where they are run."""
 
-    def __init__(self, cell: Cell, initial: torch.Tensor, chunk: int, rate: float, tolerance: float):
-        self.cell, self.initial, self.chunk, self.rate = cell, initial, chunk, rate
+    def __init__(self, method: Method, cell: Cell, initial: torch.Tensor, chunk: int, rate: float, tolerance: float):
+        self.method, self.cell, self.initial, self.chunk, self.rate = method, cell, initial, chunk, rate
         self.B, self.T, self.D = cell.shape
         self.count = triton.cdiv(self.T, chunk)
         self.out = torch.empty(cell.shape, dtype=torch.float32, device=cell.device)
-        self.splices = Splices(cell, self.count * self.B, tolerance)
+        self.splices = method.splices(cell, self.count * self.B, tolerance)
         self.depth = 0
         memory = steps_to_shrink(rate, 1 / ROUGH, chunk)
         self.skipped = chunk - memory  # steps of a chunk that may be wrong and its end still nearly right
-        self.first, self.last = freeze(cell, chunk, 0, self.skipped), freeze(cell, chunk, self.skipped, memory)
+        self.first, self.last = (
+            method.freeze(cell, chunk, 0, self.skipped),
+            method.freeze(cell, chunk, self.skipped, memory),
+        )
         self.factor = self.first[0] * self.last[0]
 
     def guess(self) -> torch.Tensor:
@@ -100,50 +114,57 @@ class Solver:
                 return self._report(len(found) + 1, False)
             found.append(mismatch)
             done = mismatch.first // self.B  # every chunk before this one is right
-            if is_hopeless(found, self.count - done):
+            if is_hopeless(found, self.count - done, self.splices.NEAR):
                 self._walk(borders.due[done], done)
                 return self._report(len(found), True)
             borders.correct(rows.carry, rows.live)
-            self._restart(rows, steps_to_shrink(self.rate, max(1.0, mismatch.size / SPLICED), self.chunk))
+            self._restart(rows, steps_to_shrink(self.rate, max(1.0, mismatch.size / self.splices.NEAR), self.chunk))
 
     def _restart(self, rows: Rows, expected: int) -> None:
         """Run the live rows until they meet what is stored, after so many steps as expected, or to the ends of their
         chunks: those that came so far live on."""
         first, steps = 0, max(FEWEST_BEFORE_VERDICT, expected)
         while first + steps < self.chunk:
-            self._advance(rows, first, steps, steps - 2)
+            self._advance(rows, first, steps, steps - rows.KEPT)
             first += steps
-            self.splices.judge(rows, self.out, first - 2)
+            self.splices.judge(rows, self.out, first - rows.KEPT)
             if not rows.live.any().item():
                 return
             steps = max(FEWEST_BEFORE_VERDICT, first // 2)
         self._advance(rows, first, self.chunk - first, self.chunk - first)
 
     def _rows(self, begun: torch.Tensor, parts: int | None = None) -> Rows:
-        return Rows(self.cell, begun.reshape(-1, self.D).clone(), self.chunk, parts)
+        return self.method.rows(self.cell, begun.reshape(-1, self.D).clone(), self.chunk, parts)
 
     def _advance(self, rows: Rows, first: int, steps: int, stored: int) -> None:
         rows.advance(self.out, first, steps, stored)
         self.depth += steps
 
     def _walk(self, state: torch.Tensor, chunk: int) -> None:
-        walk_rows(self.cell, state.contiguous(), self.out, chunk * self.chunk)
+        walk_rows(self.method, self.cell, state.contiguous(), self.out, chunk * self.chunk)
         self.depth += self.T - chunk * self.chunk
 
     def _report(self, passes: int, fell_back: bool) -> Report:
         return Report(self.splices.defect.max().item(), passes, fell_back, self.depth)
 
 
-def walk_rows(cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int) -> None:
-    """Take all steps from `first` on one by one: state [B, D] in place, out [B, T, D]."""
+def walk_rows(method: Method, cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int) -> None:
+    """Take all steps from `first` on one by one: state [B, D], which is used up, out [B, T, D]."""
     T = cell.shape[1]
     if state.shape[0] <= FEW_ROWS:
-        walk_gated(cell.inflow, cell.gamma, cell.slope, cell.weight, cell.bias, state, out, first)
+        method.walk(cell, state, out, first)
     else:  # one chunk as long as all of time
-        Rows(cell, state, T).advance(out, first, T - first, T - first)
+        method.rows(cell, state, T).advance(out, first, T - first, T - first)
 
 
-def is_hopeless(found: list[Mismatch], chunks_left: int) -> bool:
+def steps_to_shrink(rate: float, factor: float, most: int) -> int:
+    """After how many steps at this rate a difference has shrunk by the factor; `most` if never."""
+    if not (rate < 0 and math.isfinite(factor)):
+        return most
+    return min(most, math.ceil(math.log(factor) / -rate))
+
+
+def is_hopeless(found: list[Mismatch], chunks_left: int, near: float) -> bool:
     """Whether at the rate seen so many passes are needed as there are chunks left: then the loop is no slower.
 
     Of rows that differ by roundings some find a place to be spliced in every pass: then their number counts."""
@@ -151,5 +172,5 @@ def is_hopeless(found: list[Mismatch], chunks_left: int) -> bool:
         return False
     before, now = found[-3].size, found[-1].size
     rate = math.sqrt(now / before) if math.isfinite(now) else math.inf
-    slowest = 0.5 if now <= SPLICED else 1.0
+    slowest = 0.5 if now <= near else 1.0
     return not (rate < slowest and now * rate**chunks_left <= UNIT)

@@ -29,11 +29,10 @@ import triton.language as tl
 from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
 from .._launch import launch
-from ._advance import Rows
+from . import _rows
 from ._cell import Cell
 from ._chunks import UNIT
-
-ROUNDED = 1 - 2.0**-6  # the product of two bfloat16 and the store may each have been rounded up by 2^-8
+from ._rows import ROUNDED
 
 # ---- device code -------------------------------------------------------------------
 
@@ -132,22 +131,18 @@ def compile_specs() -> list[CompileSpec]:
 # ---- launch ------------------------------------------------------------------------
 
 
-class Splices:
-    """Judges the splices of one solution: `tolerance` is the share of its room that one may use, 0 splices equal states
-    only. defect [R] is the largest difference spliced in each row so far, relative."""
+class Splices(_rows.Splices):
+    NEAR = 16 * UNIT
 
     def __init__(self, cell: Cell, rows: int, tolerance: float):
-        self.cell, self.tolerance = cell, tolerance
-        self.magnitudes = cell.weight.abs().to(torch.bfloat16).T
-        self.defect = torch.zeros(rows, dtype=torch.float32, device=cell.device)
+        super().__init__(cell, rows, tolerance)
+        self.cell = cell
 
-    def judge(self, rows: Rows, out: torch.Tensor, step: int) -> None:
-        """Splice the live rows that may be at `step`, the last but one that they took; store the last two of the others."""
+    def judge(self, rows: _rows.Rows, out: torch.Tensor, step: int) -> None:
         cell, (B, T, D) = self.cell, self.cell.shape
-        terms = (rows.operand[:, 0].abs().to(torch.bfloat16) @ self.magnitudes).float()
         launch(
             splice_kernel, (rows.carry.shape[0],), rows.carry.device,
-            cell.inflow, cell.gamma, terms, rows.previous, rows.logits, rows.carry, out, rows.live, self.defect,
+            cell.inflow, cell.gamma, self.terms(rows), rows.previous, rows.logits, rows.carry, out, rows.live, self.defect,
             step, rows.carry.shape[0], B, T, rows.chunk, D, *cell.inflow.stride(), *cell.gamma.stride(),
             D / 4 * UNIT * ROUNDED * self.tolerance, UNIT * self.tolerance,
             ADJOINT=cell.adjoint, BLOCK_D=min(1024, triton.next_power_of_2(D)),

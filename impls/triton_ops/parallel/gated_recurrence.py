@@ -9,17 +9,28 @@ Precision   state, gate and adjoint in float32; products by tensor cores where t
 """
 
 import torch
-import triton
 from torch.autograd.function import once_differentiable
 
 from .._checks import check_arrays, check_values
 from .._gated_gradients import gradients, slopes_and_gates
+from .._gated_walk import walk_gated
 from .._launch import apply
 from .._walk import states_before
 from ..gated_recurrence import gated_recurrence as walked
-from ._advance import most_rows
-from ._cell import Cell
-from ._solver import Report, solve
+from ._advance import Rows
+from ._cell import Cell, in_cell_dtype
+from ._chunks import freeze
+from ._options import check_options, check_rows
+from ._solver import Method, Report, solve
+from ._splice import Splices
+from ._tiles import most_rows
+
+
+def walk(cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int) -> None:
+    walk_gated(cell.inflow, cell.gamma, cell.slope, cell.weight, cell.bias, state, out, first)
+
+
+GATED = Method(Rows, Splices, freeze, walk)
 
 
 class _GatedRecurrence(torch.autograd.Function):
@@ -27,7 +38,7 @@ class _GatedRecurrence(torch.autograd.Function):
     def forward(ctx, chunk, tolerance, reports, keep, z, gamma, W_g, b_g, h0):
         inflow, decay, weight, bias = in_cell_dtype(z, gamma, W_g.contiguous(), b_g.contiguous())
         cell = Cell(inflow, decay, None, weight, bias)
-        h, report = solve(cell, h0.float().contiguous(), chunk, tolerance)
+        h, report = solve(GATED, cell, h0.float().contiguous(), chunk, tolerance)
         reports.append(report)
         ctx.chunk, ctx.tolerance = chunk, tolerance
         if keep:
@@ -44,14 +55,9 @@ class _GatedRecurrence(torch.autograd.Function):
         slopes, gates = slopes_and_gates(z, W, bias, before)
         inflow, decay = in_cell_dtype(g.flip(1), gamma.flip(1))
         adjoint = Cell(inflow, decay, slopes, W.T.contiguous(), torch.zeros_like(bias))
-        wanted, _ = solve(adjoint, torch.zeros_like(h0, dtype=torch.float32), ctx.chunk, ctx.tolerance)
+        wanted, _ = solve(GATED, adjoint, torch.zeros_like(h0, dtype=torch.float32), ctx.chunk, ctx.tolerance)
         found = (*gradients(g, wanted, gates, slopes, before), wanted[:, -1])
         return None, None, None, None, *(gradient.to(z.dtype) for gradient in found)
-
-
-def in_cell_dtype(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """bfloat16 and float32 as they are; float16 as float32, since the parts of a float32 would leave its range."""
-    return tuple(array.float() if array.dtype == torch.float16 else array for array in arrays)
 
 
 def gated_recurrence_parallel(
@@ -72,19 +78,11 @@ def gated_recurrence_parallel(
     """
     check_arrays(z=(z, "BTD"), gamma=(gamma, "BTD"), W_g=(W_g, "DD"), b_g=(b_g, "D"), h0=(h0, "BD"))
     check_values(z=(z,), gamma=(gamma, 0.0, 1.0), W_g=(W_g,), b_g=(b_g,), h0=(h0,))
-    if not 0 <= tolerance <= 1:
-        raise ValueError(f"tolerance: {tolerance} is outside [0, 1]")
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise ValueError(f"chunk: {chunk!r} is not a whole number of at least 1 step")
+    check_options(chunk, tolerance)
     B, T, D = z.shape
-    rows = most_rows(D, z.device)
-    if T == 0 or z.dtype == torch.float64 or rows < B:
+    if T == 0 or z.dtype == torch.float64 or most_rows(D, z.device) < B:
         return walked(z, gamma, W_g, b_g, h0), Report(0.0, 0, T > 0, T)
-    if chunk is not None and triton.cdiv(T, min(chunk, T)) * B > rows:
-        least = triton.cdiv(T, rows // B)
-        raise ValueError(
-            f"chunk: {chunk} steps make more than the {rows} rows that fit this device: give at least {least}"
-        )
+    check_rows(chunk, B, T, D, z.device)
     reports: list[Report] = []
     return apply(_GatedRecurrence, (chunk, tolerance, reports), z, gamma, W_g, b_g, h0), reports[0]
 

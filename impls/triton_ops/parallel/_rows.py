@@ -1,0 +1,96 @@
+"""What do the solver and the kernels of every recurrence hand to each other?"""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+import torch
+import triton
+
+from .._launch import processors_of
+from .._parts import part_format, parts_of
+from ._tiles import shared_of, tiles
+
+SHARE = 0.25  # of what the sum of a product is granted, for parts: splices need some of it
+ROUNDED = 1 - 2.0**-6  # the product of two bfloat16 and the store may each have been rounded up by 2^-8
+
+
+class Cell(ABC):
+    """What is stepped: a recurrence, or the adjoint of one, last step first. What its weight multiplies is the operand.
+
+    weight [D, D] has contiguous rows, in bfloat16 or float32."""
+
+    weight: torch.Tensor
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """B, T, D."""
+
+    @abstractmethod
+    def rate(self) -> torch.Tensor:
+        """By what a difference of two states grows in one step, the logarithm, as nearly as can be said beforehand."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device
+
+    @property
+    def parts(self) -> int:
+        """Of how many parts the operand is made."""
+        return part_format(self.weight.shape[0], SHARE)[1]
+
+    @cached_property
+    def weight_parts(self) -> torch.Tensor:
+        """The weight, as tensor cores multiply it: the sum of [parts, D, D], of one if it is as narrow as they are."""
+        dtype, parts = part_format(self.weight.shape[0], SHARE)
+        return parts_of(self.weight, 1 if self.weight.dtype == dtype else parts, dtype)
+
+
+class Rows(ABC):
+    """The rows of a solution, all chunks of all batch rows, and the buffers of their steps.
+
+    carry [R, D] holds their states, float32, row c * B + b for chunk c; after `advance` previous and logits [KEPT, R, D]
+    hold what the last steps began with and what W made of it.
+    """
+
+    KEPT: int  # steps that a verdict on a splice looks at
+
+    def __init__(self, cell: Cell, carry: torch.Tensor, chunk: int, parts: int | None = None):
+        self.carry, self.chunk = carry, chunk
+        self.parts = cell.parts if parts is None else parts
+        self.weight = cell.weight_parts if self.parts > 1 else cell.weight_parts[:1]
+        self.previous, self.logits = (carry.new_empty((self.KEPT, *carry.shape)) for _ in range(2))
+        (R, D), device = carry.shape, carry.device
+        self.live = torch.ones(R, dtype=torch.int32, device=device)
+        self.options = tiles(R, D, self.parts, len(self.weight), processors_of(device), shared_of(device))
+        self.grid = (triton.cdiv(D, self.options["BLOCK_D"]), triton.cdiv(R, self.options["BLOCK_R"]))
+        self.even = D % self.options["BLOCK_K"] == 0 and D % self.options["BLOCK_D"] == 0
+
+    @abstractmethod
+    def advance(self, out: torch.Tensor, first: int, steps: int, stored: int) -> None:
+        """Take every row `steps` steps from its step `first` on; live rows store the first `stored` in out [B, T, D]."""
+
+    @abstractmethod
+    def operand(self) -> torch.Tensor:
+        """What W multiplied in the steps that are kept, [KEPT, R, D], as nearly as one part says it."""
+
+
+class Splices(ABC):
+    """Judges the splices of one solution: `tolerance` is the share of its room that one may use, 0 splices equal states
+    only. defect [R] is the largest difference spliced in each row so far, relative."""
+
+    NEAR: float  # rows that differ by so little, beside their largest state, are spliced at most places
+
+    def __init__(self, cell: Cell, rows: int, tolerance: float):
+        self.tolerance = tolerance
+        self.magnitudes = cell.weight.abs().to(torch.bfloat16).T
+        self.defect = torch.zeros(rows, dtype=torch.float32, device=cell.device)
+
+    def terms(self, rows: Rows) -> torch.Tensor:
+        """|W||x| of the operands x of the steps that are kept, [KEPT, R, D], each number at most 1/ROUNDED too large."""
+        return (rows.operand().abs().to(torch.bfloat16) @ self.magnitudes).float()
+
+    @abstractmethod
+    def judge(self, rows: Rows, out: torch.Tensor, step: int) -> None:
+        """Splice the live rows that may be at `step`, the first of the last KEPT that they took; store the last KEPT states
+        of the others."""

@@ -1,0 +1,46 @@
+"""How are rows and channels divided among programs that must all be resident at once?"""
+
+from typing import Any
+
+import torch
+import triton
+
+from .._launch import INTERPRETED, processors_of, shared_memory
+
+MOST_ROWS = 32 if INTERPRETED else 512  # more rows mean fewer steps, but none of the first of each chunk is saved
+SHARED = 196608  # bytes of shared memory that the stages of a tile may take, where a multiprocessor has so much
+
+
+def choices() -> list[dict[str, Any]]:
+    """Tiles from the smallest on."""
+    if INTERPRETED:
+        return [{"BLOCK_R": 16, "BLOCK_D": 16, "BLOCK_K": 16, "SLICE": 8, "num_warps": 8}]
+    return [
+        {"BLOCK_R": 16, "BLOCK_D": 32, "BLOCK_K": 256, "SLICE": 16, "num_warps": 4},
+        {"BLOCK_R": 64, "BLOCK_D": 64, "BLOCK_K": 128, "SLICE": 16, "num_warps": 4},
+        {"BLOCK_R": 64, "BLOCK_D": 128, "BLOCK_K": 64, "SLICE": 16, "num_warps": 4},
+        {"BLOCK_R": 128, "BLOCK_D": 128, "BLOCK_K": 64, "SLICE": 32, "num_warps": 8},
+    ]
+
+
+def tiles(rows: int, D: int, parts: int, weight_parts: int, processors: int, shared: int = SHARED) -> dict[str, Any]:
+    """The smallest tiles of which every program has a multiprocessor, or the barrier would wait for ever; as many stages
+    as there is room for."""
+    for options in choices():
+        if triton.cdiv(rows, options["BLOCK_R"]) * triton.cdiv(D, options["BLOCK_D"]) <= processors:
+            break
+    stage = 2 * options["BLOCK_K"] * (options["BLOCK_R"] * parts + options["BLOCK_D"] * weight_parts)
+    return {**options, "STAGES": 1 if INTERPRETED else max(2, min(6, shared // stage))}
+
+
+def most_rows(D: int, device: torch.device) -> int:
+    """Rows that can be advanced at once, with the largest tiles."""
+    if INTERPRETED:
+        return MOST_ROWS
+    largest = choices()[-1]
+    return min(MOST_ROWS, processors_of(device) // triton.cdiv(D, largest["BLOCK_D"]) * largest["BLOCK_R"])
+
+
+def shared_of(device: torch.device) -> int:
+    """What the stages of a tile may take of this device's shared memory."""
+    return min(SHARED, shared_memory(device))
