@@ -20,7 +20,7 @@ from .._stabilized_walk import walk_stabilized_adjoint
 from .._stabilizer import before_clip, before_norm
 from ._product import grid_barrier, load_tile, weighted
 from ._stabilized_cell import Backward
-from ._stabilized_rows import Rows, publish_parts, specs_of
+from ._stabilized_rows import Rows, nought_of, place, publish_parts, specs_of
 from ._sums import load_averages, store_averages
 
 # ---- device code -------------------------------------------------------------------
@@ -45,17 +45,12 @@ def advance_adjoint_kernel(
     STAGES: tl.constexpr,
 ):  # fmt: skip
     """As advance_stabilized_kernel; step s of a row is one to time T - 1 - s, `later` the time after that."""
-    r = tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R)  # [BLOCK_R]
-    d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
-    batch, begin = (r % B).to(tl.int64), (r // B) * chunk + first
-    known = (r < R)[:, None] & (d < D)[None, :]
-    live = tl.load(live_ptr + r, mask=r < R, other=0) != 0
-    weight = tl.load(weight_ptr + d, mask=d < D, other=0.0).to(tl.float32)[None, :]
-    shift = tl.load(shift_ptr + d, mask=d < D, other=0.0).to(tl.float32)[None, :]
-    tile = (r * D)[:, None] + d[None, :]
+    _, _, tile, known = place(R, D, 0, BLOCK_R, BLOCK_D)
     state = tl.load(carry_ptr + tile, mask=known, other=0.0)
     programs, arrived = tl.num_programs(0) * tl.num_programs(1), 0
     for j in range(start, stop):
+        r, d, tile, known = place(R, D, nought_of(j), BLOCK_R, BLOCK_D)
+        batch, begin = (r % B).to(tl.int64), (r // B) * chunk + first
         t = T - 1 - (begin + j)
         later = t + 1
         inside = known & (t >= 0)[:, None]
@@ -79,6 +74,8 @@ def advance_adjoint_kernel(
             wanted = tl.fma(state, 1.0 - gate + gamma, through_gate)
             wanted += load_tile(grad_ptr, batch, t, d, grad_stride_b, grad_stride_t, grad_stride_d, inside)
             standard = load_known(standards_ptr, batch, t, d, T, D, inside)
+            weight = tl.load(weight_ptr + d, mask=d < D, other=0.0).to(tl.float32)[None, :]
+            shift = tl.load(shift_ptr + d, mask=d < D, other=0.0).to(tl.float32)[None, :]
             state = before_clip(wanted, standard, weight, shift, NORM, CLIP)  # ADJ-8
             if NORM != "none":
                 state *= weight
@@ -92,8 +89,10 @@ def advance_adjoint_kernel(
             scale = tl.load(scales_ptr + batch * T + t, mask=(r < R) & (t >= 0), other=0.0)[:, None]
             state = before_norm(state, standard, scale, along, level, NORM)  # ADJ-6
             if j < stored_steps:
+                live = tl.load(live_ptr + r, mask=r < R, other=0) != 0
                 out_row = (batch * T + t) * D
                 tl.store(out_ptr + out_row[:, None] + d[None, :], state, mask=inside & live[:, None])
+    _, _, tile, known = place(R, D, 0, BLOCK_R, BLOCK_D)
     tl.store(carry_ptr + tile, state, mask=known)
 
 

@@ -19,7 +19,7 @@ from .._stabilized_walk import walk_stabilized
 from .._stabilizer import stabilized
 from ._product import grid_barrier, load_tile, weighted
 from ._stabilized_cell import Forward
-from ._stabilized_rows import Rows, publish_parts, specs_of
+from ._stabilized_rows import Rows, nought_of, place, publish_parts, specs_of
 from ._sums import load_moments, store_moments
 
 # ---- device code -------------------------------------------------------------------
@@ -40,18 +40,12 @@ def advance_stabilized_kernel(
 
     Live rows store the first `stored_steps` states. previous [R, D] gets the states before the last step and logits [R, D]
     what W and the bias make of them."""
-    r = tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R)  # [BLOCK_R]
-    d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
-    batch, begin = (r % B).to(tl.int64), (r // B) * chunk + first
-    known = (r < R)[:, None] & (d < D)[None, :]
-    live = tl.load(live_ptr + r, mask=r < R, other=0) != 0
-    bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(tl.float32)[None, :]
-    weight = tl.load(weight_ptr + d, mask=d < D, other=0.0).to(tl.float32)[None, :]
-    shift = tl.load(shift_ptr + d, mask=d < D, other=0.0).to(tl.float32)[None, :]
-    tile = (r * D)[:, None] + d[None, :]
+    _, _, tile, known = place(R, D, 0, BLOCK_R, BLOCK_D)
     state = tl.load(carry_ptr + tile, mask=known, other=0.0)
     programs, arrived = tl.num_programs(0) * tl.num_programs(1), 0
     for j in range(start, stop):
+        r, d, tile, known = place(R, D, nought_of(j), BLOCK_R, BLOCK_D)
+        batch, begin = (r % B).to(tl.int64), (r // B) * chunk + first
         time = begin + j
         inside = known & (time < T)[:, None]
         if STAGE == "publish" or STAGE == "all":
@@ -60,6 +54,7 @@ def advance_stabilized_kernel(
             arrived += programs
             grid_barrier(counter_ptr, arrived)
         if STAGE == "mix" or STAGE == "all":
+            bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(tl.float32)[None, :]
             logits = bias + weighted(
                 operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
                 PARTS, W_PARTS, EVEN_D, BLOCK_R, BLOCK_D, BLOCK_K, STAGES,
@@ -78,10 +73,14 @@ def advance_stabilized_kernel(
             grid_barrier(counter_ptr, arrived)
         if STAGE == "settle" or STAGE == "all":
             mean, scale = load_moments(sums_ptr, r, R, D, NORM, EPS, BLOCK_D, PROGRAMS)
+            weight = tl.load(weight_ptr + d, mask=d < D, other=0.0).to(tl.float32)[None, :]
+            shift = tl.load(shift_ptr + d, mask=d < D, other=0.0).to(tl.float32)[None, :]
             state = stabilized(state, mean, scale, weight, shift, NORM, CLIP)  # REC-14, REC-15
             if j < stored_steps:
+                live = tl.load(live_ptr + r, mask=r < R, other=0) != 0
                 out_row = (batch * T + time) * D
                 tl.store(out_ptr + out_row[:, None] + d[None, :], state, mask=inside & live[:, None])
+    _, _, tile, known = place(R, D, 0, BLOCK_R, BLOCK_D)
     tl.store(carry_ptr + tile, state, mask=known)
 
 

@@ -21,6 +21,20 @@ from ._tiles import tiles
 
 
 @triton.jit
+def place(R, D, nought, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
+    """This program's rows and channels, where they lie in [R, D], and which of them there are."""
+    r = tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R) + nought
+    d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D) + nought
+    return r, d, (r * D)[:, None] + d[None, :], (r < R)[:, None] & (d < D)[None, :]
+
+
+@triton.jit
+def nought_of(j):
+    """0, but no constant: or the compiler would compute all places before the first step, and spill them."""
+    return tl.multiple_of(j >> 30, 128)
+
+
+@triton.jit
 def publish_parts(operand_ptr, x, tile, width, known, PARTS: tl.constexpr):
     """Store the parts of an operand, `width` elements apart, the largest first."""
     parts = split(x, PARTS, operand_ptr.dtype.element_ty)
