@@ -245,6 +245,30 @@ def test_gate_and_scan_of_bfloat16_write_the_gradients_of_logits_in_parts():
         assert bool(((result - exact).abs() <= allowed).all())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+def test_no_gradient_passes_a_decay_where_the_clip_binds(dtype):
+    given, grad = scan_arguments(19, dtype), normal(2, 19, 5, dtype=dtype, seed=40)
+    for b2, values in ((5, (-300.0, 300.0)), (9, (0.0, 300.0))):  # the smallest decay, and the largest
+        given[b2] = torch.cat([torch.tensor(values, dtype=dtype, device=DEVICE), given[b2][2:]])
+    result, *gradients = value_and_gradients(triton_ops.decay_gate_scan, given, grad)
+    assert bool(result.isfinite().all())
+    for b2 in BIASES_2:
+        assert not gradients[b2 - 1][:2].any() and bool(gradients[b2 - 1][2:].all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+def test_a_last_state_that_overflows_spoils_no_gradient(dtype):
+    """Beyond the end a kernel goes on from it."""
+    given, grad = scan_arguments(19, dtype), normal(2, 19, 5, dtype=dtype, seed=40)
+    gradients = []
+    for last in (0.0, float("inf")):
+        given[10] = given[10].clone()
+        given[10][:, -1] = last
+        gradients.append(value_and_gradients(triton_ops.decay_gate_scan, given, grad)[1:])
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_gate_and_scan_take_any_strides_and_no_steps():
     given, grad = scan_arguments(4, torch.float32), normal(2, 4, 5, seed=40)
     strided = [array.T.contiguous().T if array.dim() == 2 else array for array in given]

@@ -217,7 +217,7 @@ def test_states_are_handed_over_from_segment_to_segment(name, dtype, monkeypatch
     forward, backward = _scan.Held(6), _scan.Held(3)
     monkeypatch.setattr(_scan, "held", lambda table, *of: forward if table is _scan.FORWARD else backward)
 
-    def division(arrays, limits, one_channel=False):
+    def division(arrays, limits, vectors=_scan.VECTOR):
         shape = {"SEGMENTS": 4, "ROWS": limits.rows, "GROUP": 3, "DISTANCE": 3, "BLOCK_D": 4, "VECTOR": 1}
         return {**shape, "num_warps": 4}
 

@@ -18,7 +18,7 @@ from ._checks import check_arrays, check_choice, check_values
 from ._gate_networks import SHAPES, Kept, Networks, logits_of, networks_adjoint
 from ._launch import apply, triton_dtype
 from ._parts import operand_dtype
-from ._scan import BACKWARD, FORWARD, Exchange, computes_again, division, held, room_for_states
+from ._scan import BACKWARD, FORWARD, GATED_VECTOR, Exchange, computes_again, division, held, room_for_states
 from ._scan_kernels import backward_kernel, forward_kernel
 
 SUMMARIES = ("factor", "flow")
@@ -69,8 +69,7 @@ class _DecayGateScan(torch.autograd.Function):
 
 
 def _division(table, arrays: list[torch.Tensor], b: torch.Tensor) -> dict[str, Any]:
-    """Of a scan that reads logits. In float32, beside inflows that may be narrower, they leave a thread one channel."""
-    return division(arrays, held(table, "linear", True, b.dtype), one_channel=True)
+    return division(arrays, held(table, "linear", True, b.dtype), GATED_VECTOR)
 
 
 def decay_gate_scan(

@@ -8,7 +8,7 @@ Precision   each works in the dtype it is given and is accurate to a few ulp in 
 
 import triton.language as tl
 
-from ._launch import INTERPRETED, device_function
+from ._launch import COMPILED, INTERPRETED, device_function
 
 SQRT_HALF = tl.constexpr(0.7071067811865476)
 INVERSE_SQRT_2_PI = tl.constexpr(0.3989422804014327)
@@ -16,6 +16,7 @@ GELU_LINEAR = tl.constexpr(1.5957691216057308)  # 2 sqrt(2 / pi)
 GELU_CUBIC = tl.constexpr(0.07135481627260025)  # 0.044715 of it
 LOWEST_DECAY = tl.constexpr(1e-6)
 HIGHEST_DECAY = tl.constexpr(1.0 - 1e-6)
+LOG2_E = tl.constexpr(1.4426950408889634)
 
 if INTERPRETED:  # it takes milliseconds to enter a function of Triton's that is written in Triton: here is what they do
 
@@ -72,25 +73,49 @@ def clip(x, LOW: tl.constexpr, HIGH: tl.constexpr):
 
 
 @device_function
-def odds_against(logit):
-    """(1 - s) / s of a logit's sigmoid s; where it overflows, no decay is left above the clip."""
-    return tl.exp(-logit)
+def power_of_two(x):
+    if COMPILED and x.dtype == tl.float32:
+        # tl.exp2 is the same instruction and three more, which make subnormal results: here 0 comes of them.
+        return tl.inline_asm_elementwise("ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], tl.float32, is_pure=True, pack=1)
+    return tl.exp2(x)
+
+
+@device_function
+def reciprocal(x):
+    if COMPILED and x.dtype == tl.float32:
+        # A division is the same instruction and five more, for divisors above 2^126: here 0 comes of them.
+        return tl.inline_asm_elementwise("rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], tl.float32, is_pure=True, pack=1)
+    return 1.0 / x
+
+
+@device_function
+def odds_against(logit, bias):
+    """(1 - s) / s of the sigmoid s of a logit and its bias; where it overflows, no decay is left above the clip.
+
+    Both are scaled before they are added, which is one instruction; the bias rounds once more, as a sum in any order may.
+    """
+    return power_of_two(logit * -LOG2_E + bias * -LOG2_E)
 
 
 @device_function
 def decay(base_odds, context_odds):
     """The product of two sigmoids, clipped (GAMMA-5, GAMMA-6), of the odds against each: one division for both."""
-    return clip(1.0 / ((1.0 + base_odds) * (1.0 + context_odds)), LOWEST_DECAY, HIGHEST_DECAY)
+    gamma = reciprocal((1.0 + base_odds) * (1.0 + context_odds))
+    gamma = tl.where(gamma > HIGHEST_DECAY, HIGHEST_DECAY, gamma)  # one instruction, as the next; `clip` is three
+    return tl.where(gamma < LOWEST_DECAY, LOWEST_DECAY, gamma)
 
 
 @device_function
-def logit_gradients(grad, base_odds, context_odds):
-    """The gradients of two logits, from that of their decay and from the odds against their sigmoids (ADJ-7, ADJ-8)."""
-    base, context = 1.0 + base_odds, 1.0 + context_odds  # one over the sigmoids
-    gamma = 1.0 / (base * context)
-    bound = (gamma < LOWEST_DECAY) | (gamma > HIGHEST_DECAY)
-    slope = grad * gamma
-    # 1 - sigmoid is its odds times itself, and the sigmoid is gamma over the other one.
-    dbase = tl.where(bound, 0.0, slope * (base_odds * (context * gamma)))
-    dcontext = tl.where(bound, 0.0, slope * (context_odds * (base * gamma)))
-    return dbase, dcontext
+def decay_slopes(gamma, base_odds, context_odds):
+    """The derivatives of a decay for its two logits (ADJ-7), from it and from the odds against their sigmoids."""
+    # gamma (1 - sigmoid): that is the sigmoid's odds times itself, and it is gamma times one over the other one.
+    square = gamma * gamma
+    base = square * (base_odds * context_odds + base_odds)
+    context = square * (context_odds * base_odds + context_odds)
+    return base, context
+
+
+@device_function
+def unless_clipped(gamma, gradient):
+    """The gradient of a logit; none passes a decay where the clip binds (ADJ-8)."""
+    return tl.where((gamma <= LOWEST_DECAY) | (gamma >= HIGHEST_DECAY), 0.0, gradient)

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from ._compile import STORAGES, CompileSpec, aligned, compile_spec
-from ._device import decay, gelu, gelu_derivative, logit_gradients, odds_against
+from ._device import decay, decay_slopes, gelu, gelu_derivative, odds_against, unless_clipped
 from ._launch import device_function
 from ._parts import TWO_SUFFICE_FROM, operand_dtype, parts_needed, store_parts
 
@@ -56,10 +56,10 @@ def places(rows, columns, width):
 
 
 @device_function
-def load_with_bias(ptr, bias_ptr, rows, columns, width, inside):
-    """A tile of what a product left, plus the bias of its columns."""
+def load_and_bias(ptr, bias_ptr, rows, columns, width, inside):
+    """A tile of what a product left, and the bias of its columns [1, COLUMNS]."""
     bias = tl.load(bias_ptr + columns, mask=columns < width, other=0.0).to(ptr.dtype.element_ty)
-    return tl.load(ptr + places(rows, columns, width), mask=inside, other=0.0) + bias[None, :]
+    return tl.load(ptr + places(rows, columns, width), mask=inside, other=0.0), bias[None, :]
 
 
 @triton.jit
@@ -73,8 +73,8 @@ def gelu_forward_kernel(
     inside = (rows < N)[:, None] & (columns < E)[None, :]
     rows += network * N
     b_ptr = tl.where(network == 0, base_b_ptr, context_b_ptr)
-    x = load_with_bias(hidden_ptr, b_ptr, rows, columns, E, inside)
-    store_parts(activation_ptr + places(rows, columns, PARTS * E), gelu(x, FORM), E, PARTS, inside)
+    x, bias = load_and_bias(hidden_ptr, b_ptr, rows, columns, E, inside)
+    store_parts(activation_ptr + places(rows, columns, PARTS * E), gelu(x + bias, FORM), E, PARTS, inside)
 
 
 @triton.jit
@@ -89,8 +89,8 @@ def gelu_backward_kernel(
     rows += network * N
     dactivation = tl.load(dactivation_ptr + places(rows, columns, E), mask=inside, other=0.0)
     b_ptr = tl.where(network == 0, base_b_ptr, context_b_ptr)
-    x = load_with_bias(hidden_ptr, b_ptr, rows, columns, E, inside)
-    dhidden = dactivation * gelu_derivative(x, FORM)
+    x, bias = load_and_bias(hidden_ptr, b_ptr, rows, columns, E, inside)
+    dhidden = dactivation * gelu_derivative(x + bias, FORM)
     store_parts(dhidden_ptr + places(rows, columns, PARTS * E), dhidden, E, PARTS, inside)
     row_of_sums = (network * tl.cdiv(N, ROWS) + down).to(tl.int64)
     tl.store(dbias_ptr + row_of_sums * E + columns, tl.sum(dhidden, axis=0), mask=columns < E)
@@ -103,8 +103,8 @@ def gate_forward_kernel(
     """logits [2, N, D], b [D] -> gamma [N, D]."""
     _, rows, columns = tile(D, ROWS, COLUMNS)
     inside = (rows < N)[:, None] & (columns < D)[None, :]
-    base = odds_against(load_with_bias(logits_ptr, base_b_ptr, rows, columns, D, inside))
-    context = odds_against(load_with_bias(logits_ptr, context_b_ptr, rows + N, columns, D, inside))
+    base = odds_against(*load_and_bias(logits_ptr, base_b_ptr, rows, columns, D, inside))
+    context = odds_against(*load_and_bias(logits_ptr, context_b_ptr, rows + N, columns, D, inside))
     gamma = decay(base, context)
     tl.store(gamma_ptr + places(rows, columns, D), gamma.to(gamma_ptr.dtype.element_ty), mask=inside)
 
@@ -121,13 +121,16 @@ def gate_backward_kernel(
     grad_row = (rows // T).to(tl.int64) * grad_stride_b + (rows % T).to(tl.int64) * grad_stride_t
     grad_column = columns.to(tl.int64) * grad_stride_d
     grad = tl.load(grad_ptr + grad_row[:, None] + grad_column[None, :], mask=inside, other=0.0)
-    base = odds_against(load_with_bias(logits_ptr, base_b_ptr, rows, columns, D, inside))
-    context = odds_against(load_with_bias(logits_ptr, context_b_ptr, rows + N, columns, D, inside))
-    dbase, dcontext = logit_gradients(grad.to(base.dtype), base, context)
+    base = odds_against(*load_and_bias(logits_ptr, base_b_ptr, rows, columns, D, inside))
+    context = odds_against(*load_and_bias(logits_ptr, context_b_ptr, rows + N, columns, D, inside))
+    gamma = decay(base, context)
+    grad = grad.to(gamma.dtype)
+    base_slope, context_slope = decay_slopes(gamma, base, context)
+    dbase, dcontext = unless_clipped(gamma, grad * base_slope), unless_clipped(gamma, grad * context_slope)
     store_parts(dlogits_ptr + places(rows, columns, PARTS * D), dbase, D, PARTS, inside)
-    store_parts(dlogits_ptr + places(rows + N, columns, PARTS * D), dcontext, D, PARTS, inside)
     row_of_sums = down.to(tl.int64)
     tl.store(dbias_ptr + row_of_sums * D + columns, tl.sum(dbase, axis=0), mask=columns < D)
+    store_parts(dlogits_ptr + places(rows + N, columns, PARTS * D), dcontext, D, PARTS, inside)
     tl.store(dbias_ptr + (row_of_sums + tl.cdiv(N, ROWS)) * D + columns, tl.sum(dcontext, axis=0), mask=columns < D)
 
 

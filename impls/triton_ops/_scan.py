@@ -27,7 +27,9 @@ KINDS = ("linear", "product_floor", "product_exact", "log_sum")
 SEGMENTS = 4  # warps of a program, one after another in time
 GROUP = 128  # lanes (batch rows and tiles of channels) that go through time together
 DISTANCE = 3  # chunks that one hop of waiting covers
-VECTOR = {torch.float64: 1, torch.float32: 1, torch.bfloat16: 2, torch.float16: 2}  # channels of a thread
+# Channels of a thread. Logits are float32 for every narrow storage, and two of them share an address and a comparison.
+VECTOR = {torch.float64: 1, torch.float32: 1, torch.bfloat16: 2, torch.float16: 2}
+GATED_VECTOR = {torch.float64: 1, torch.float32: 2, torch.bfloat16: 2, torch.float16: 2}
 
 
 class Held(NamedTuple):
@@ -45,13 +47,13 @@ FORWARD = {
     "linear": {torch.float64: Held(16), torch.float32: Held(60, 168), torch.bfloat16: Held(56, 168)},
     "product": {torch.float64: Held(16), torch.float32: Held(80, 128), torch.bfloat16: Held(84, 128)},
     "log_sum": {torch.float64: Held(16), torch.float32: Held(88, 128), torch.bfloat16: Held(64, 168)},
-    "gated": {torch.float64: Held(8), torch.float32: Held(32, 168), torch.bfloat16: Held(24, 168)},
+    "gated": {torch.float64: Held(8), torch.float32: Held(20, 168), torch.bfloat16: Held(24, 168)},
 }
 BACKWARD = {
     "linear": {torch.float64: Held(16), torch.float32: Held(40, 168), torch.bfloat16: Held(28, 168)},
     "product": {torch.float64: Held(16), torch.float32: Held(40, 168), torch.bfloat16: Held(28, 168)},
     "log_sum": {torch.float64: Held(16), torch.float32: Held(64, 168), torch.bfloat16: Held(64, 168)},
-    "gated": {torch.float64: Held(8), torch.float32: Held(12, 168), torch.bfloat16: Held(12, 168)},
+    "gated": {torch.float64: Held(8), torch.float32: Held(10, 168), torch.bfloat16: Held(12, 168)},
 }
 
 
@@ -60,15 +62,14 @@ def held(table: Mapping[str, Mapping[torch.dtype, Held]], kind: str, gated: bool
     return table[family][torch.bfloat16 if storage == torch.float16 else storage]
 
 
-def division(arrays: list[torch.Tensor], limits: Held, one_channel: bool = False) -> dict[str, Any]:
-    """How a kernel that reads these arrays divides its work. With `one_channel` a thread has no more, as where factors are
-    float32 logits beside narrow inflows."""
+def division(arrays: list[torch.Tensor], limits: Held, vectors: Mapping[torch.dtype, int] = VECTOR) -> dict[str, Any]:
+    """How a kernel that reads these arrays divides its work."""
     storage, (_, T, D) = arrays[0].dtype, arrays[0].shape
     if INTERPRETED:  # it pays per operation, not per lane: all channels at once, and few rows that are only padding
         rows, block = min(8, triton.next_power_of_2(max(T, 1))), min(1024, triton.next_power_of_2(D))
         shape = {"SEGMENTS": 1, "ROWS": rows, "GROUP": GROUP, "DISTANCE": 2, "BLOCK_D": block, "VECTOR": 1}
         return {**shape, "num_warps": 1}
-    vector = 1 if one_channel else VECTOR[storage]
+    vector = vectors[storage]
     aligned = all(x.stride(-1) == 1 and not any(length % vector for length in (D, *x.stride()[:-1])) for x in arrays)
     return _options(limits, vector if aligned else 1)
 
@@ -90,7 +91,7 @@ def computes_again(kind: str, storage: torch.dtype) -> bool:
 def compile_specs() -> list[CompileSpec]:
     def specs(kind: str, storage: str, gated: bool) -> list[CompileSpec]:
         dtype = STORAGES[storage]
-        again, vector = computes_again(kind, dtype), 1 if gated else VECTOR[dtype]
+        again, vector = computes_again(kind, dtype), (GATED_VECTOR if gated else VECTOR)[dtype]
         forward, backward = (held(table, kind, gated, dtype) for table in (FORWARD, BACKWARD))
         wide = (("a_ptr", "context_ptr", "dbias_ptr") if gated else ()) + (("states_ptr",) if again else ())
         word = "*i64" if storage == "fp64" else "*i32"

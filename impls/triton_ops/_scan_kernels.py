@@ -2,12 +2,14 @@
 
 A program keeps its whole chunk in registers, one warp for each of SEGMENTS segments of time, ROWS steps of VECTOR
 channels a thread: it reads every input once, and its reads are on their way before the first is used. The loops over ROWS
-are unrolled, so that a row is a register. Rows beyond the end of the sequence are read as the step that changes nothing.
-With KEEP, forward leaves behind the state before every KEEP steps, from which backward begins its segments.
+are unrolled, so that a row is a register. Rows beyond the end of the sequence are read as the step that changes nothing
+(logits are not: forwards nothing comes after them, and backwards nothing has come before). With KEEP, forward leaves behind
+the state before every KEEP steps, from which backward begins its segments.
 
 With GATED the factors are not in memory: `a` and `context` are the two logits, without their biases, of which the
-decay gate makes them, and they become the factors as soon as they are read. What is written for `a` is then the gradients
-of the logits, as gate_backward_kernel writes them: dlogits [2, B T, PARTS D], and of the biases, summed over a chunk.
+decay gate makes them; they become the factors, and backwards also the factors' derivatives, as soon as they are read. What
+is written for `a` is then the gradients of the logits, as gate_backward_kernel writes them: dlogits [2, B T, PARTS D], and of
+the biases, summed over a segment.
 
 VECTOR is above 1 where channels are neighbours in memory and every stride but theirs is a multiple of it. D and the
 strides are then given as multiples of VECTOR, from which the compiler knows that it may read VECTOR channels at once.
@@ -16,7 +18,7 @@ strides are then given as multiples of VECTOR, from which the compiler knows tha
 import triton
 import triton.language as tl
 
-from ._device import cdiv, logit_gradients
+from ._device import cdiv, unless_clipped
 from ._handover import chunk_and_lane, entering_segments, entering_state, publish, step, through_segments
 from ._parts import store_parts
 from ._scan_rows import (
@@ -24,10 +26,9 @@ from ._scan_rows import (
     LOWEST_LOG,
     as_read,
     channels,
-    decays,
     factor_of,
+    gated_factors,
     not_negative,
-    odds_of,
     reads_before,
     row_of,
 )
@@ -80,7 +81,7 @@ def forward_kernel(
     raw_a = as_read(raw_a, VECTOR)
     raw_b = as_read(raw_b, VECTOR)
     if GATED:
-        raw_a = decays(odds_of(raw_a, bias_ptr, d, D), odds_of(raw_context, bias_ptr + D, d, D), left)
+        raw_a, _, _ = gated_factors(raw_a, raw_context, bias_ptr, d, D, False)
     factor, flow = row_of(raw_a, raw_b, 0, KIND, ARITHMETIC, False)
     for j in tl.static_range(1, ROWS):
         row_factor, row_flow = row_of(raw_a, raw_b, j, KIND, ARITHMETIC, False)
@@ -149,17 +150,19 @@ def backward_kernel(
     word = row * D + d
     grad_step, a_step, b_step = grad_stride_t * VECTOR, a_stride_t * VECTOR, b_stride_t * VECTOR
 
+    # A logit beyond the end gives the largest decay, whose gradient is 0, and nothing has been carried there yet.
+    beyond: tl.constexpr = float("inf") if GATED else 0.0 if KIND == "log_sum" else 1.0
     raw_grad = ()
     raw_a = ()
     raw_context = ()
     raw_b = ()
     for j in tl.static_range(ROWS):
         raw_grad = raw_grad + (tl.load(grad_row, mask=j < left, other=-0.0),)
-        raw_a = raw_a + (tl.load(a_row, mask=j < left, other=0.0 if KIND == "log_sum" else 1.0),)
+        raw_a = raw_a + (tl.load(a_row, mask=j < left, other=beyond),)
         grad_row += grad_step
         a_row += a_step
         if GATED:
-            raw_context = raw_context + (tl.load(context_row, mask=j < left, other=0.0),)
+            raw_context = raw_context + (tl.load(context_row, mask=j < left, other=beyond),)
             context_row += a_step
         if AGAIN and KIND == "linear":
             raw_b = raw_b + (tl.load(b_row, mask=j < left, other=-0.0),)
@@ -169,9 +172,7 @@ def backward_kernel(
     raw_a = as_read(not_negative(raw_a, KIND), VECTOR)
     raw_b = as_read(raw_b, VECTOR)
     if GATED:
-        bases = odds_of(raw_a, bias_ptr, d, D)
-        contexts = odds_of(raw_context, bias_ptr + D, d, D)
-        raw_a = decays(bases, contexts, left)
+        raw_a, base_slopes, context_slopes = gated_factors(raw_a, raw_context, bias_ptr, d, D, True)
     if not AGAIN or KIND != "linear":
         raw_b = raw_a  # not used
 
@@ -247,12 +248,13 @@ def backward_kernel(
                 # float32 and float64 round e^-50 up: a gamma equal to FLOOR is above the floor.
                 da = tl.where(a >= FLOOR, da, 0.0)
         if GATED:
-            dbase, dcontext = logit_gradients(da, bases[ROWS - 1 - i], contexts[ROWS - 1 - i])
+            dbase = unless_clipped(a, da * base_slopes[ROWS - 1 - i])
+            dcontext = unless_clipped(a, da * context_slopes[ROWS - 1 - i])
             store_parts(result_logits, dbase, D, PARTS, here)
             store_parts(result_logits + half, dcontext, D, PARTS, here)
             result_logits -= PARTS * D
-            dbase_bias += tl.where(here, dbase, 0.0)
-            dcontext_bias += tl.where(here, dcontext, 0.0)
+            dbase_bias += dbase  # beyond the end the clip binds
+            dcontext_bias += dcontext
         else:
             tl.store(da_ptr + result, da.to(da_ptr.dtype.element_ty), mask=here)
         result -= D

@@ -2,7 +2,7 @@
 
 import triton.language as tl
 
-from ._device import clip, decay, odds_against
+from ._device import clip, decay, decay_slopes, odds_against
 from ._launch import COMPILED, device_function
 
 LOWEST_LOG = tl.constexpr(-50.0)
@@ -72,22 +72,23 @@ def row_of(raw_a, raw_b, j, KIND: tl.constexpr, ARITHMETIC: tl.constexpr, CHECKE
 
 
 @device_function
-def odds_of(raw_logits, bias_ptr, d, D):
-    """The odds against the sigmoids of rows of logits, whose biases are one for each channel."""
-    bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(raw_logits[0].dtype)
-    found = ()
-    for j in tl.static_range(len(raw_logits)):
-        found = found + (odds_against(raw_logits[j] + bias),)
-    return found
-
-
-@device_function
-def decays(bases, contexts, left):
-    """Rows of decays; beyond the end the one that changes nothing."""
-    found = ()
-    for j in tl.static_range(len(bases)):
-        found = found + (tl.where(j < left, decay(bases[j], contexts[j]), 1.0),)
-    return found
+def gated_factors(raw_base, raw_context, bias_ptr, d, D, SLOPES: tl.constexpr):
+    """Rows of decays, made of two logits whose biases are one for each channel; with SLOPES also of their derivatives for
+    either logit."""
+    base_bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(raw_base[0].dtype)
+    context_bias = tl.load(bias_ptr + D + d, mask=d < D, other=0.0).to(raw_base[0].dtype)
+    factors = ()
+    base_slopes = ()
+    context_slopes = ()
+    for j in tl.static_range(len(raw_base)):
+        base, context = odds_against(raw_base[j], base_bias), odds_against(raw_context[j], context_bias)
+        gamma = decay(base, context)
+        factors = factors + (gamma,)
+        if SLOPES:
+            base_slope, context_slope = decay_slopes(gamma, base, context)
+            base_slopes = base_slopes + (base_slope,)
+            context_slopes = context_slopes + (context_slope,)
+    return factors, base_slopes, context_slopes
 
 
 @device_function
