@@ -1,5 +1,7 @@
 """In which dtype does an op compute? Never in a narrower one than float32, whatever the storage dtype."""
 
+from functools import cache
+
 import torch
 
 
@@ -8,17 +10,30 @@ def arithmetic_dtype(storage: torch.dtype) -> torch.dtype:
     return torch.float64 if storage == torch.float64 else torch.float32
 
 
+@cache
 def below(number: float, dtype: torch.dtype) -> float:
     """Return the largest number of the dtype under this one, which is not 0."""
     return torch.nextafter(torch.tensor(number, dtype=dtype), torch.tensor(-torch.inf, dtype=dtype)).item()
 
 
+def all_inside(array: torch.Tensor, lowest: float, highest: float | None = None) -> bool:
+    """Is no number outside, and none NaN? Only a CPU is asked, others are said to hold one: their answer would be waited for."""
+    if array.device.type != "cpu":
+        return False
+    if highest is None:
+        return bool(array.amin() >= lowest)
+    least, greatest = array.aminmax()
+    return bool(least >= lowest) and bool(greatest <= highest)
+
+
 def no_negatives(decay: torch.Tensor) -> torch.Tensor:
-    """Return the decay with NaN in place of negative values; -0.0 and NaN stay.
+    """Return the decay, itself where that is right, with NaN in place of negative values; -0.0 and NaN stay.
 
     `torch.where` says it more plainly and takes some twenty times longer on a CPU. A subnormal is no negative value:
     where the processor reads it as 0, a comparison with it would be one with 0.
     """
+    if all_inside(decay, 0.0):
+        return decay
     return torch.nn.functional.threshold(decay, -torch.finfo(decay.dtype).tiny, torch.nan)
 
 

@@ -17,11 +17,8 @@ def _coefficients(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch
     return a, b  # MDI-1
 
 
-def _write_gradients(
-    out: list[torch.Tensor], s: torch.Tensor, before: torch.Tensor, a: torch.Tensor, b: torch.Tensor
-) -> None:
-    torch.mul(s, before, out=out[0])
-    out[1].copy_(s)
+def _write_gradients(out: list[torch.Tensor], before: torch.Tensor) -> None:
+    torch.mul(out[1], before, out=out[0])
 
 
 _STEP = Step(_coefficients, _write_gradients)
