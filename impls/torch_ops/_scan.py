@@ -19,10 +19,12 @@ from ._take_steps import Some, slabs, take_steps
 class Step(NamedTuple):
     """What the steps of one op do: h -> f h + c. All arrays are [B, S, D] in the arithmetic dtype."""
 
-    coefficients: Callable[..., tuple[Some, Some]]  # inputs -> (f, c); None: nothing is multiplied, or added
+    factor: Callable[..., torch.Tensor] | None  # inputs -> f, the first input itself if that is it; None: no factor
+    inflow: Callable[..., torch.Tensor] | None  # (*inputs, room for it) -> c; None: nothing is added
     write_gradients: Callable[[list[torch.Tensor], torch.Tensor], None]  # (gradients, states before); the last holds s
-    bounded: Callable[[torch.Tensor], torch.Tensor] | None = None  # the first input in its bounds: itself, if it is
-    zero_outside: Callable[[torch.Tensor, torch.Tensor], None] | None = None  # (its gradient, the first input)
+    zero_outside: Callable[[torch.Tensor, torch.Tensor], None] | None = (
+        None  # (gradient, first input), if f is not that
+    )
 
 
 class Scan(torch.autograd.Function):
@@ -38,13 +40,13 @@ class Scan(torch.autograd.Function):
     def forward(ctx: Any, step: Step, initial: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
         h, result = initial, torch.empty(inputs[0].shape, dtype=inputs[0].dtype, device=initial.device)
         states = _room_for(result, initial.dtype) if any(ctx.needs_input_grad) else result
-        ctx.inside = True  # the first input, its bounds
+        ctx.first_is_factor = True
         for slab in slabs(result):
+            x = [_part(array, slab, h.dtype) for array in inputs]
             out = _room_for(states[:, slab], initial.dtype)
-            given, *others = (_part(array, slab, h.dtype) for array in inputs)
-            first = step.bounded(given) if step.bounded else given
-            ctx.inside = ctx.inside and first is given
-            h = take_steps(*step.coefficients(first, *others), h, out)
+            f, c = _of(step.factor, *x), _of(step.inflow, *x, out)
+            ctx.first_is_factor = ctx.first_is_factor and f is x[0]
+            h = take_steps(f, c, h, out)
             if out.dtype != result.dtype:
                 result[:, slab] = out
         ctx.step = step
@@ -60,23 +62,27 @@ class Scan(torch.autograd.Function):
         s_next = grad_initial = torch.zeros_like(initial)
         for slab in reversed(slabs(states)):
             extended = slice(slab.start, slab.stop + 1)
-            first, *others = (_part(array, extended, initial.dtype) for array in inputs)
-            f, _ = step.coefficients(first if ctx.inside else step.bounded(first), *others)
+            x = [_part(array, extended, initial.dtype) for array in inputs]
+            f = x[0] if ctx.first_is_factor else _of(step.factor, *x)
             outputs = [_room_for(whole[:, slab], initial.dtype) for whole in grads]
             g, s = _part(grad, slab, initial.dtype), outputs[-1]
-            followed = first.shape[1] - 1  # steps of the slab; nothing follows the last of all
+            followed = x[0].shape[1] - 1  # steps of the slab; nothing follows the last of all
             if followed < s.shape[1]:
                 s_next = s[:, -1].copy_(g[:, -1])
             take_steps(None if f is None else f[:, 1:], g[:, :followed], s_next, s[:, :followed], reverse=True)
             s_next = s[:, 0].clone()
             grad_initial = s_next if f is None else f[:, 0] * s_next
             step.write_gradients(outputs, _before(slab, states, initial))
-            if step.zero_outside and not ctx.inside:
-                step.zero_outside(outputs[0], first[:, : s.shape[1]])
+            if step.zero_outside and not ctx.first_is_factor:
+                step.zero_outside(outputs[0], x[0][:, : s.shape[1]])
             for whole, output in zip(grads, outputs, strict=True):
                 if output.dtype != whole.dtype:
                     whole[:, slab] = output
         return None, grad_initial, *grads
+
+
+def _of(coefficient: Callable[..., torch.Tensor] | None, *arrays: torch.Tensor) -> Some:
+    return None if coefficient is None else coefficient(*arrays)
 
 
 def _part(array: torch.Tensor, time: slice, dtype: torch.dtype) -> torch.Tensor:

@@ -63,7 +63,7 @@ def _compose(factor: Some, inflow: Some, reverse: bool) -> tuple[Some, Some]:
 def take_steps(factor: Some, inflow: Some, h: torch.Tensor, out: torch.Tensor, reverse: bool = False) -> torch.Tensor:
     """Write h_t = f_t h_{t-1} + c_t (reversed: f_t h_{t+1} + c_t) to `out`, and return the last state taken.
 
-    Args  factor, inflow  [B, S, D], one of them may be None;  h  [B, D];  out  [B, S, D]
+    Args  factor, inflow  [B, S, D], one of them may be None, the inflow also `out` itself;  h  [B, D];  out  [B, S, D]
     """
     rows, steps, channels = out.shape
     length = min(CHUNK, 1 << steps.bit_length() // 2)  # about the root: chunks are as many as steps in each

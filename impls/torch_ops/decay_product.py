@@ -11,31 +11,27 @@ import math
 import torch
 
 from ._checks import check_arrays
-from ._precision import all_inside, arithmetic_dtype, below, no_negatives
+from ._precision import arithmetic_dtype, at_least, below, no_negatives
 from ._scan import Scan, Step
 
 FLOOR = math.exp(-50.0)
 
 
-def _bounded(gamma: torch.Tensor) -> torch.Tensor:
-    if all_inside(gamma, FLOOR):
+def _factor(gamma: torch.Tensor) -> torch.Tensor:
+    if at_least(FLOOR, gamma):
         return gamma
-    return torch.nn.functional.threshold(no_negatives(gamma), below(FLOOR, gamma.dtype), FLOOR)  # STAB-3
-
-
-def _zero_outside(grad: torch.Tensor, gamma: torch.Tensor) -> None:
-    torch.ops.aten.threshold_backward(grad, gamma, below(FLOOR, gamma.dtype), grad_input=grad)
-
-
-def _coefficients(gamma: torch.Tensor) -> tuple[torch.Tensor, None]:
-    return gamma, None  # SCAN-2
+    return torch.nn.functional.threshold(no_negatives(gamma), below(FLOOR, gamma.dtype), FLOOR)  # SCAN-2, STAB-3
 
 
 def _write_gradients(out: list[torch.Tensor], before: torch.Tensor) -> None:
     out[0].mul_(before)
 
 
-_STEP = Step(_coefficients, _write_gradients, _bounded, _zero_outside)
+def _zero_outside(grad: torch.Tensor, gamma: torch.Tensor) -> None:
+    torch.ops.aten.threshold_backward(grad, gamma, below(FLOOR, gamma.dtype), grad_input=grad)
+
+
+_STEP = Step(_factor, None, _write_gradients, _zero_outside)
 
 
 def decay_product(gamma: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:

@@ -11,12 +11,16 @@ import math
 import torch
 
 from ._checks import check_arrays
-from ._precision import all_inside, arithmetic_dtype, below
+from ._precision import arithmetic_dtype, below
 from ._scan import Scan, Step
 
 
-def _bounded(log_gamma: torch.Tensor) -> torch.Tensor:
-    return log_gamma if all_inside(log_gamma, -50.0, 0.0) else log_gamma.clamp(-50.0, 0.0)  # STAB-3
+def _inflow(log_gamma: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
+    return torch.clamp(log_gamma, -50.0, 0.0, out=room)  # SCAN-6, STAB-3
+
+
+def _write_gradients(out: list[torch.Tensor], before: torch.Tensor) -> None:
+    """s, as it stands there."""
 
 
 def _zero_outside(grad: torch.Tensor, log_gamma: torch.Tensor) -> None:
@@ -25,15 +29,7 @@ def _zero_outside(grad: torch.Tensor, log_gamma: torch.Tensor) -> None:
     torch.ops.aten.hardtanh_backward(grad, log_gamma, lowest, highest, grad_input=grad)
 
 
-def _coefficients(log_gamma: torch.Tensor) -> tuple[None, torch.Tensor]:
-    return None, log_gamma  # SCAN-6
-
-
-def _write_gradients(out: list[torch.Tensor], before: torch.Tensor) -> None:
-    """s is the gradient."""
-
-
-_STEP = Step(_coefficients, _write_gradients, _bounded, _zero_outside)
+_STEP = Step(None, _inflow, _write_gradients, _zero_outside)
 
 
 def log_decay_product(log_gamma: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
