@@ -97,21 +97,23 @@ def step_by_step(op, x, norm="rms", eps=1e-6, clip=100.0, gelu="tanh"):
 
         return (pathway(x["z"], "base") * pathway(x["k"], "context")).clip(1e-6, 1 - 1e-6)
     h = x["initial"] if "initial" in x else x["h0"]
+    steps = next(iter(x.values())).shape[1]
+    x = {name: array.unbind(1) if array.ndim == 3 else array for name, array in x.items()}
     states = []
-    for t in range(next(iter(x.values())).shape[1]):
+    for t in range(steps):
         if op is decay_product:
-            h = h * x["gamma"][:, t].clip(min=math.exp(-50))
+            h = h * x["gamma"][t].clip(min=math.exp(-50))
         elif op is decay_product_exact:
-            h = h * x["gamma"][:, t]
+            h = h * x["gamma"][t]
         elif op is log_decay_product:
-            h = h + x["log_gamma"][:, t].clip(-50, 0)
+            h = h + x["log_gamma"][t].clip(-50, 0)
         elif op is linear_recurrence:
-            h = x["a"][:, t] * h + x["b"][:, t]
+            h = x["a"][t] * h + x["b"][t]
         elif op is gated_recurrence:
-            h = x["z"][:, t] * torch.sigmoid(h @ x["W_g"].T + x["b_g"]) + x["gamma"][:, t] * h
+            h = x["z"][t] * torch.sigmoid(h @ x["W_g"].T + x["b_g"]) + x["gamma"][t] * h
         else:
-            g = torch.sigmoid(x["gate_z"][:, t] + h @ x["W_h"].T + x["b_h"])
-            u = (1 - g) * h + g * x["z"][:, t] + x["gamma"][:, t] * h
+            g = torch.sigmoid(x["gate_z"][t] + h @ x["W_h"].T + x["b_h"])
+            u = (1 - g) * h + g * x["z"][t] + x["gamma"][t] * h
             h = normalize(u, x["norm_weight"], x["norm_bias"], norm, eps).clip(-clip, clip)
         states.append(h)
     return torch.stack(states, 1)
@@ -147,11 +149,27 @@ def test_every_state_and_gradient_is_what_the_formula_gives_step_by_step(op, opt
 
 
 @every_device
-@pytest.mark.parametrize(("rows", "channels"), [(2, 3), (2, 1000), (1, 6000)], ids=["narrow", "two slabs", "wide"])
+@pytest.mark.parametrize(
+    ("rows", "channels", "steps"), [(2, 3, 277), (2, 4000, 277), (1, 20000, 100)], ids=["narrow", "two slabs", "wide"]
+)
 @pytest.mark.parametrize("op", [decay_product, decay_product_exact, log_decay_product, linear_recurrence])
-def test_a_scan_is_the_same_side_by_side_and_in_slabs(op, rows, channels, device):
-    """On a CPU: 17 chunks side by side and 5 steps; a slab of 16 chunks and one of 21 steps; slabs of 80 steps."""
-    arguments = make_arguments(op, 277, rows, channels, device=device)
+def test_a_scan_is_the_same_side_by_side_and_in_slabs(op, rows, channels, steps, device):
+    """On a CPU: 17 chunks side by side and 5 steps; a slab of 16 chunks and one of 21 steps; slabs of 96 and 4 steps."""
+    arguments = make_arguments(op, steps, rows, channels, device=device)
+
+    torch.testing.assert_close(op(**arguments), step_by_step(op, arguments))
+    expected = gradients(lambda **x: step_by_step(op, x), arguments, {})
+    torch.testing.assert_close(gradients(op, arguments, {}), expected)
+
+
+@every_device
+@pytest.mark.parametrize(
+    ("op", "argument", "outside"),
+    [(decay_product, "gamma", 1e-30), (decay_product_exact, "gamma", 0.0), (log_decay_product, "log_gamma", -60.0)],
+)
+def test_a_bound_that_binds_in_one_slab_only_holds_there(op, argument, outside, device):
+    arguments = make_arguments(op, 277, 2, 4000, device=device)
+    arguments[argument][1, 270, ::2] = outside
 
     torch.testing.assert_close(op(**arguments), step_by_step(op, arguments))
     expected = gradients(lambda **x: step_by_step(op, x), arguments, {})
@@ -196,9 +214,10 @@ def test_no_steps_give_an_empty_result_and_gradients_of_zero(op, options, device
 
 
 @every_device
+@pytest.mark.parametrize("steps", [9, 77], ids=["one after another", "side by side"])
 @every_case
-def test_strided_arguments_give_the_bits_of_contiguous_ones(op, options, device):
-    arguments = make_arguments(op, steps=9, dtype=torch.float32, device=device)
+def test_strided_arguments_give_the_bits_of_contiguous_ones(op, options, steps, device):
+    arguments = make_arguments(op, steps, dtype=torch.float32, device=device)
     strided = {}
     for name, array in arguments.items():
         room = torch.full((*array.shape[::-1], 2), math.nan, dtype=array.dtype, device=device)
@@ -294,27 +313,29 @@ def test_a_recurrence_of_small_integers_is_exact():
 
 @every_device
 @pytest.mark.parametrize("bad", [-0.5, math.nan])
+@pytest.mark.parametrize("steps", [9, 77], ids=["one after another", "side by side"])
 @pytest.mark.parametrize("op", [decay_product, decay_product_exact])
-def test_a_decay_below_zero_or_nan_gives_nan_from_its_step_on_and_nowhere_else(op, bad, device):
-    gamma = torch.full((2, 9, 3), 0.5, device=device)
+def test_a_decay_below_zero_or_nan_gives_nan_from_its_step_on_and_nowhere_else(op, steps, bad, device):
+    gamma = torch.full((2, steps, 3), 0.5, device=device)
     gamma[1, 4, 2] = bad
 
     result = op(gamma, torch.ones(2, 3, device=device))
 
-    expected = torch.zeros(2, 9, 3, dtype=torch.bool, device=device)
+    expected = torch.zeros(2, steps, 3, dtype=torch.bool, device=device)
     expected[1, 4:, 2] = True
     assert torch.equal(result.isnan(), expected)
 
 
+@pytest.mark.parametrize("steps", [9, 77], ids=["one after another", "side by side"])
 @pytest.mark.parametrize("argument", ["a", "b"])
-def test_nan_in_a_recurrence_stays_in_its_row_and_channel_and_its_future(argument):
-    arguments = {"a": torch.zeros(2, 9, 3), "b": torch.ones(2, 9, 3), "h0": torch.ones(2, 3)}
+def test_nan_in_a_recurrence_stays_in_its_row_and_channel_and_its_future(argument, steps):
+    arguments = {"a": torch.zeros(2, steps, 3), "b": torch.ones(2, steps, 3), "h0": torch.ones(2, 3)}
     arguments["a"][:, :5] = 1
     arguments[argument][1, 4, 2] = math.nan
 
     result = linear_recurrence(**arguments)
 
-    expected = torch.zeros(2, 9, 3, dtype=torch.bool)
+    expected = torch.zeros(2, steps, 3, dtype=torch.bool)
     expected[1, 4:, 2] = True
     assert torch.equal(result.isnan(), expected)
 

@@ -1,5 +1,7 @@
 """In which dtype does an op compute? Never in a narrower one than float32, whatever the storage dtype."""
 
+from functools import cache
+
 import torch
 
 
@@ -8,17 +10,26 @@ def arithmetic_dtype(storage: torch.dtype) -> torch.dtype:
     return torch.float64 if storage == torch.float64 else torch.float32
 
 
+@cache
 def below(number: float, dtype: torch.dtype) -> float:
     """Return the largest number of the dtype under this one, which is not 0."""
     return torch.nextafter(torch.tensor(number, dtype=dtype), torch.tensor(-torch.inf, dtype=dtype)).item()
 
 
+def at_least(lowest: float, array: torch.Tensor) -> bool:
+    """Is every number at least that, and none NaN? Only a CPU is asked, of others it is not said: to wait for their answer
+    takes longer than to act as if one were below."""
+    return array.device.type == "cpu" and bool(array.amin() >= lowest)
+
+
 def no_negatives(decay: torch.Tensor) -> torch.Tensor:
-    """Return the decay with NaN in place of negative values; -0.0 and NaN stay.
+    """Return the decay, itself where that is right, with NaN in place of negative values; -0.0 and NaN stay.
 
     `torch.where` says it more plainly and takes some twenty times longer on a CPU. A subnormal is no negative value:
     where the processor reads it as 0, a comparison with it would be one with 0.
     """
+    if at_least(0.0, decay):
+        return decay
     return torch.nn.functional.threshold(decay, -torch.finfo(decay.dtype).tiny, torch.nan)
 
 

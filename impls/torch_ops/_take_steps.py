@@ -16,71 +16,72 @@ FEW = 8  # so few chunks side by side are not worth taking steps twice
 Some = torch.Tensor | None  # None for a factor: nothing is multiplied; None for an inflow: nothing is added
 
 
+def _width(array: torch.Tensor) -> int:
+    """How many numbers an operation on the device likes: on a CPU Python's part is small then, and a slab of four arrays
+    still fits a last cache of 32 MB."""
+    return 2**17 if array.device.type == "cpu" else 2**22
+
+
 def slabs(states: torch.Tensor) -> list[slice]:
     """Cut the time of [B, T, D]."""
     rows, steps, channels = states.shape
-    width = 2**15 if states.device.type == "cpu" else 2**22  # numbers; on a CPU three times that fit a core's cache
-    length = CHUNK * max(1, width // (rows * channels))
+    length = CHUNK * max(1, _width(states) // (rows * channels))
     return [slice(start, min(start + length, steps)) for start in range(0, steps, length)]
 
 
-def _each(view: Callable[[torch.Tensor], torch.Tensor], *arrays: Some) -> list[Some]:
-    return [None if array is None else view(array) for array in arrays]
-
-
-def _in_order(array: Some, count: int, reverse: bool) -> Sequence[Some]:
+def _in_order(array: torch.Tensor, reverse: bool) -> Sequence[torch.Tensor]:
     """The steps of [..., T, D] in the order in which they are taken."""
-    steps = (None,) * count if array is None else array.unbind(-2)
+    steps = array.unbind(-2)
     return steps[::-1] if reverse else steps
-
-
-def _step(factor: Some, inflow: Some, h: torch.Tensor, out: torch.Tensor) -> None:
-    if factor is not None and inflow is not None:
-        torch.addcmul(inflow, factor, h, out=out)
-    elif factor is not None:
-        torch.mul(factor, h, out=out)
-    elif inflow is not None:
-        torch.add(inflow, h, out=out)
 
 
 def _walk(factor: Some, inflow: Some, h: torch.Tensor, out: torch.Tensor, reverse: bool) -> torch.Tensor:
     """Take the steps of [..., T, D] one after another."""
-    for f, c, after in zip(*(_in_order(x, out.shape[-2], reverse) for x in (factor, inflow, out)), strict=True):
-        _step(f, c, h, after)
+    step: Callable[..., torch.Tensor] = torch.addcmul  # (c, f, h) -> c + f h
+    if factor is None:
+        step = torch.add
+    elif inflow is None:
+        step = torch.mul
+    arrays = [array for array in (inflow, factor) if array is not None]
+    for *coefficients, after in zip(*(_in_order(array, reverse) for array in (*arrays, out)), strict=True):
+        step(*coefficients, h, out=after)
         h = after
     return h
 
 
 def _compose(factor: Some, inflow: Some, reverse: bool) -> tuple[Some, Some]:
-    """What the steps of each chunk of [B, C, CHUNK, D] together do to a state, [B, C, D]."""
-    (f, *factors), (c, *inflows) = (_in_order(x, CHUNK, reverse) for x in (factor, inflow))
-    f, c = _each(torch.clone, f, c)
+    """What the steps of each chunk of [B, C, S, D] together do to a state, [B, C, D]."""
+    if factor is None or inflow is None:
+        return None if factor is None else factor.prod(2), None if inflow is None else inflow.sum(2)
+    (_, *factors), (first, *inflows) = _in_order(factor, reverse), _in_order(inflow, reverse)
+    c = first.clone()
     for f_t, c_t in zip(factors, inflows, strict=True):
-        if c is not None:
-            _step(f_t, c_t, c, c)
-        if f is not None:
-            _step(f_t, None, f, f)
-    return f, c
+        torch.addcmul(c_t, f_t, c, out=c)
+    return factor.prod(2), c
 
 
 def take_steps(factor: Some, inflow: Some, h: torch.Tensor, out: torch.Tensor, reverse: bool = False) -> torch.Tensor:
     """Write h_t = f_t h_{t-1} + c_t (reversed: f_t h_{t+1} + c_t) to `out`, and return the last state taken.
 
-    Args  factor, inflow, out  [B, S, D]; h  [B, D]
+    Args  factor, inflow  [B, S, D], one of them may be None, the inflow also `out` itself;  h  [B, D];  out  [B, S, D]
     """
-    chunks, left = divmod(out.shape[1], CHUNK)
-    if chunks < FEW:
+    rows, steps, channels = out.shape
+    length = min(CHUNK, 1 << steps.bit_length() // 2)  # about the root: chunks are as many as steps in each
+    chunks, left = divmod(steps, length)
+    if chunks < FEW or FEW * rows * channels > _width(out):
         return _walk(factor, inflow, h, out, reverse)
-    whole, rest = (slice(left, None), slice(left)) if reverse else (slice(chunks * CHUNK), slice(chunks * CHUNK, None))
+    if left:
+        parts = [slice(left, None), slice(left)] if reverse else [slice(steps - left), slice(steps - left, None)]
+        for part in parts:
+            f, c = (None if array is None else array[:, part] for array in (factor, inflow))
+            h = take_steps(f, c, h, out[:, part], reverse)
+        return h
 
-    def side_by_side(array: torch.Tensor) -> torch.Tensor:
-        return array[:, whole].unflatten(1, (chunks, CHUNK))
-
-    f, c = _each(side_by_side, factor, inflow)
-    states = side_by_side(out)
-    after = torch.empty_like(states[:, :, 0])
+    side_by_side = (rows, chunks, length, channels)
+    f, c = (None if array is None else array.view(side_by_side) for array in (factor, inflow))
+    around = h.new_empty(rows, chunks + 1, channels)  # the states between the chunks
+    around[:, -1 if reverse else 0] = h
+    before, after = (around[:, 1:], around[:, :-1]) if reverse else (around[:, :-1], around[:, 1:])
     take_steps(*_compose(f, c, reverse), h, after, reverse)
-    before = torch.cat([after[:, 1:], h[:, None]] if reverse else [h[:, None], after[:, :-1]], dim=1)
-    _walk(f, c, before, states, reverse)
-    f, c = _each(lambda array: array[:, rest], factor, inflow)
-    return _walk(f, c, states[:, 0, 0] if reverse else states[:, -1, -1], out[:, rest], reverse)
+    _walk(f, c, before, out.view(side_by_side), reverse)
+    return out[:, 0 if reverse else -1]

@@ -11,23 +11,27 @@ import math
 import torch
 
 from ._checks import check_arrays
-from ._precision import arithmetic_dtype, below, no_negatives
+from ._precision import arithmetic_dtype, at_least, below, no_negatives
 from ._scan import Scan, Step
 
 FLOOR = math.exp(-50.0)
 
 
-def _coefficients(gamma: torch.Tensor) -> tuple[torch.Tensor, None]:
-    floored = torch.nn.functional.threshold(no_negatives(gamma), below(FLOOR, gamma.dtype), FLOOR)
-    return floored, None  # SCAN-2, STAB-3
+def _factor(gamma: torch.Tensor) -> torch.Tensor:
+    if at_least(FLOOR, gamma):
+        return gamma
+    return torch.nn.functional.threshold(no_negatives(gamma), below(FLOOR, gamma.dtype), FLOOR)  # SCAN-2, STAB-3
 
 
-def _write_gradients(out: list[torch.Tensor], s: torch.Tensor, before: torch.Tensor, gamma: torch.Tensor) -> None:
-    """s h_{t-1}, and 0 below the floor."""
-    out[0].copy_(torch.ops.aten.threshold_backward(s.mul_(before), gamma, below(FLOOR, gamma.dtype)))
+def _write_gradients(out: list[torch.Tensor], before: torch.Tensor) -> None:
+    out[0].mul_(before)
 
 
-_STEP = Step(_coefficients, _write_gradients)
+def _zero_outside(grad: torch.Tensor, gamma: torch.Tensor) -> None:
+    torch.ops.aten.threshold_backward(grad, gamma, below(FLOOR, gamma.dtype), grad_input=grad)
+
+
+_STEP = Step(_factor, None, _write_gradients, _zero_outside)
 
 
 def decay_product(gamma: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:

@@ -13,15 +13,11 @@ from ._precision import arithmetic_dtype, no_negatives
 from ._scan import Scan, Step
 
 
-def _coefficients(gamma: torch.Tensor) -> tuple[torch.Tensor, None]:
-    return no_negatives(gamma), None  # STAB-8
+def _write_gradients(out: list[torch.Tensor], before: torch.Tensor) -> None:
+    out[0].mul_(before)
 
 
-def _write_gradients(out: list[torch.Tensor], s: torch.Tensor, before: torch.Tensor, gamma: torch.Tensor) -> None:
-    torch.mul(s, before, out=out[0])
-
-
-_STEP = Step(_coefficients, _write_gradients)
+_STEP = Step(no_negatives, None, _write_gradients)  # STAB-8
 
 
 def decay_product_exact(gamma: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:

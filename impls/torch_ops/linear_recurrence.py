@@ -13,18 +13,19 @@ from ._precision import arithmetic_dtype
 from ._scan import Scan, Step
 
 
-def _coefficients(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return a, b  # MDI-1
+def _factor(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return a
 
 
-def _write_gradients(
-    out: list[torch.Tensor], s: torch.Tensor, before: torch.Tensor, a: torch.Tensor, b: torch.Tensor
-) -> None:
-    torch.mul(s, before, out=out[0])
-    out[1].copy_(s)
+def _inflow(a: torch.Tensor, b: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
+    return b
 
 
-_STEP = Step(_coefficients, _write_gradients)
+def _write_gradients(out: list[torch.Tensor], before: torch.Tensor) -> None:
+    torch.mul(out[1], before, out=out[0])
+
+
+_STEP = Step(_factor, _inflow, _write_gradients)  # MDI-1
 
 
 def linear_recurrence(a: torch.Tensor, b: torch.Tensor, h0: torch.Tensor) -> torch.Tensor:

@@ -15,17 +15,21 @@ from ._precision import arithmetic_dtype, below
 from ._scan import Scan, Step
 
 
-def _coefficients(log_gamma: torch.Tensor) -> tuple[None, torch.Tensor]:
-    return None, log_gamma.clamp(-50.0, 0.0)  # SCAN-6, STAB-3
+def _inflow(log_gamma: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
+    return torch.clamp(log_gamma, -50.0, 0.0, out=room)  # SCAN-6, STAB-3
 
 
-def _write_gradients(out: list[torch.Tensor], s: torch.Tensor, before: torch.Tensor, log_gamma: torch.Tensor) -> None:
-    """s inside the clamp and at its ends. This function of PyTorch is 0 at its ends: they lie just outside."""
+def _write_gradients(out: list[torch.Tensor], before: torch.Tensor) -> None:
+    """s, as it stands there."""
+
+
+def _zero_outside(grad: torch.Tensor, log_gamma: torch.Tensor) -> None:
+    """At the ends of the clamp there is a gradient. This function of PyTorch has none there: its ends lie just outside."""
     lowest, highest = below(-50.0, log_gamma.dtype), torch.finfo(log_gamma.dtype).tiny
-    out[0].copy_(torch.ops.aten.hardtanh_backward(s, log_gamma, lowest, highest))
+    torch.ops.aten.hardtanh_backward(grad, log_gamma, lowest, highest, grad_input=grad)
 
 
-_STEP = Step(_coefficients, _write_gradients)
+_STEP = Step(None, _inflow, _write_gradients, _zero_outside)
 
 
 def log_decay_product(log_gamma: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
