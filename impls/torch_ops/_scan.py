@@ -22,9 +22,7 @@ class Step(NamedTuple):
     factor: Callable[..., torch.Tensor] | None  # inputs -> f, the first input itself if that is it; None: no factor
     inflow: Callable[..., torch.Tensor] | None  # (*inputs, room for it) -> c; None: nothing is added
     write_gradients: Callable[[list[torch.Tensor], torch.Tensor], None]  # (gradients, states before); the last holds s
-    zero_outside: Callable[[torch.Tensor, torch.Tensor], None] | None = (
-        None  # (gradient, first input), if f is not that
-    )
+    zero_outside: Callable[..., None] | None = None  # (gradient of the first input, that input), where f is not that
 
 
 class Scan(torch.autograd.Function):
