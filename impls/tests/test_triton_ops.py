@@ -16,7 +16,7 @@ if not torch.cuda.is_available():
 
 from mmrec.impls import triton_ops
 from mmrec.impls.triton_ops import _scan
-from mmrec.impls.triton_ops.parallel._tiles import SHARED
+from mmrec.impls.triton_ops.rows._tiles import SHARED
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FLOAT64, FLOAT32, BFLOAT16, FLOAT16 = DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

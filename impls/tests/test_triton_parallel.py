@@ -12,11 +12,12 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 from mmrec.impls.triton_ops._gated_walk import walk_gated
-from mmrec.impls.triton_ops.parallel import _rows, gated_recurrence_parallel
-from mmrec.impls.triton_ops.parallel._advance import Rows
-from mmrec.impls.triton_ops.parallel._cell import Cell
+from mmrec.impls.triton_ops.parallel import gated_recurrence_parallel
 from mmrec.impls.triton_ops.parallel._chunks import chain, freeze
 from mmrec.impls.triton_ops.parallel._splice import Splices
+from mmrec.impls.triton_ops.rows import _rows
+from mmrec.impls.triton_ops.rows._advance import Rows
+from mmrec.impls.triton_ops.rows._cell import Cell
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PART = torch.bfloat16 if DEVICE == "cuda" else torch.float16
@@ -73,7 +74,7 @@ def test_walking_takes_every_step(dtype, adjoint):
     cell, state = cells(dtype)[adjoint]
     expected, out = states_of(cell, state), torch.full(cell.shape, torch.nan, device=DEVICE)
 
-    walk_gated(cell.inflow, cell.gamma, cell.slope, cell.weight, cell.bias, state, out)
+    walk_gated(cell.inflow, cell.gamma, cell.slope, cell.weight, cell.bias, state, out, first=0)
 
     assert_near(state, expected[:, -1])
     assert_near(out, expected)

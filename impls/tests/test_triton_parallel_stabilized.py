@@ -14,11 +14,12 @@ if not torch.cuda.is_available():
 from mmrec.impls.torch_ops.parallel import _stabilized_cells as plain
 from mmrec.impls.torch_ops.stabilized_recurrence import Stabilizer as PlainStabilizer
 from mmrec.impls.triton_ops._stabilized_mixing import mixing_of
-from mmrec.impls.triton_ops.parallel import _rows, stabilized_recurrence_parallel
-from mmrec.impls.triton_ops.parallel._stabilized_adjoint import BackwardRows, walk_backward
-from mmrec.impls.triton_ops.parallel._stabilized_advance import ForwardRows, walk_forward
-from mmrec.impls.triton_ops.parallel._stabilized_cell import Backward, Forward, Stabilizer
+from mmrec.impls.triton_ops.parallel import stabilized_recurrence_parallel
 from mmrec.impls.triton_ops.parallel._stabilized_splice import AdjointSplices, Splices
+from mmrec.impls.triton_ops.rows import _rows
+from mmrec.impls.triton_ops.rows._stabilized_adjoint import BackwardRows, walk_backward
+from mmrec.impls.triton_ops.rows._stabilized_advance import ForwardRows, walk_forward
+from mmrec.impls.triton_ops.rows._stabilized_cell import Backward, Forward, Stabilizer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PART = torch.bfloat16 if DEVICE == "cuda" else torch.float16

@@ -14,11 +14,13 @@ import triton.language as tl
 
 from .._compile import CompileSpec, aligned, compile_spec
 from .._device import sigmoid
+from .._gated_walk import walk_gated
 from .._launch import INTERPRETED, launch
 from .._parts import parts_of
 from . import _rows
 from ._cell import Cell
 from ._product import barrier, load_tile, publish, slice_of, weighted
+from ._rows import are_many
 from ._tiles import tiles
 
 # ---- device code -------------------------------------------------------------------
@@ -151,3 +153,25 @@ class Rows(_rows.Rows):
                 run(j, j + 1, False)
         else:
             run(0, steps, steps > 1)
+
+
+# ---- the choice --------------------------------------------------------------------
+
+FEW_ROWS = 2  # matrix times vector, one after another, takes less time for so many
+
+
+def walk(cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int = 0) -> None:
+    """Take all steps from `first` on one after another: all batch rows together if they are many, with the product as matrix
+    times vector if they are few, more than the device holds at once, or in float64.
+
+    Args:
+        state: [B, D], contiguous, before step `first`, in the arithmetic dtype; becomes the state after the last step.
+        out: [B, T, D], contiguous, gets the states from `first` on, rounded to its dtype.
+    """
+    T = cell.shape[1]
+    if first == T:
+        return
+    if are_many(cell, FEW_ROWS):
+        Rows(cell, state, T).advance(out, first, T - first, T - first)
+    else:
+        walk_gated(cell.inflow, cell.gamma, cell.slope, cell.weight, cell.bias, state, out, first)

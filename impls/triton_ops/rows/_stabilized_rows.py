@@ -15,6 +15,7 @@ from .._launch import INTERPRETED, launch
 from . import _rows
 from ._tiles import tiles
 
+FEW_ROWS = 4  # matrix times vector, one after another, takes less time for so many
 VARIANTS = (
     ("bf16", "rms", 2, 1, 512),
     ("bf16", "layer", 2, 1, 128),
