@@ -91,22 +91,23 @@ def advance_kernel(
 
 
 def compile_specs() -> list[CompileSpec]:
-    """Storage, parts of the operand, parts of the weight, rows, and whether the adjoint is stepped: not every combination,
-    since each takes seconds."""
-    float32 = ("carry_ptr", "previous_ptr", "logits_ptr", "out_ptr", "product_ptr")
+    """Storage, of the states stored too, parts of the operand, parts of the weight, rows, and whether the adjoint is stepped: not
+    every combination, since each takes seconds."""
+    float32 = ("carry_ptr", "previous_ptr", "logits_ptr", "product_ptr")
     types = {"live_ptr": "*i32", "counter_ptr": "*i32", "operand_ptr": "*bf16", "W_ptr": "*bf16"}
     specs = []
     variants = (
-        ("bf16", 2, 1, 512, False),
-        ("bf16", 2, 1, 128, True),
-        ("fp32", 2, 2, 512, True),
-        ("fp32", 3, 3, 128, False),
+        ("bf16", "fp32", 2, 1, 512, False),
+        ("bf16", "fp32", 2, 1, 128, True),
+        ("fp32", "fp32", 2, 2, 512, True),
+        ("fp32", "fp32", 3, 3, 128, False),
+        ("bf16", "bf16", 2, 1, 16, False),
     )
-    for storage, parts, weight_parts, rows, adjoint in variants:
+    for storage, stored, parts, weight_parts, rows, adjoint in variants:
         options = tiles(rows, 4096, parts, weight_parts, 132)
         spec = compile_spec(
-            advance_kernel, storage, float32, types=types, num_warps=options.pop("num_warps"), W_stride_k=1,
-            ADJOINT=adjoint, PARTS=parts, W_PARTS=weight_parts, EVEN_D=True, BARRIER=True, **options,
+            advance_kernel, storage, float32, types=types | {"out_ptr": f"*{stored}"}, num_warps=options.pop("num_warps"),
+            W_stride_k=1, ADJOINT=adjoint, PARTS=parts, W_PARTS=weight_parts, EVEN_D=True, BARRIER=True, **options,
         )  # fmt: skip
         specs.append(aligned(spec, "R", "D", "W_stride_part", "W_stride_i"))
     return specs

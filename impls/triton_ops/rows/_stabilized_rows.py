@@ -15,12 +15,12 @@ from .._launch import INTERPRETED, launch
 from . import _rows
 from ._tiles import tiles
 
-FEW_ROWS = 4  # matrix times vector, one after another, takes less time for so many
 VARIANTS = (
     ("bf16", "rms", 2, 1, 512),
     ("bf16", "layer", 2, 1, 128),
     ("fp32", "rms", 2, 2, 512),
     ("fp32", "none", 3, 3, 128),
+    ("bf16", "rms", 2, 1, 16),
 )
 
 
@@ -41,6 +41,8 @@ def specs_of(kernel: Any, float32: tuple[str, ...], **constexprs: Any) -> list[C
 
 
 # ---- launch ------------------------------------------------------------------------
+
+FEW_ROWS = 4  # matrix times vector, one after another, takes less time for so many
 
 
 class Rows(_rows.Rows):
