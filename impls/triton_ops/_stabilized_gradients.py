@@ -54,14 +54,16 @@ def norm_kernel(
     dweight, dshift = tl.zeros((BLOCK_D,), dtype), tl.zeros((BLOCK_D,), dtype)
     first = tl.program_id(1) * STEPS
     for t in range(first, tl.minimum(first + STEPS, T)):
-        at = (b * T + t) * D + d
+        time = tl.full((), 0, tl.int64) + t
+        at = (b * T + time) * D + d
         later = d < tl.where(t + 1 < T, D, 0)
-        gamma_step = gamma_ptr + b * gamma_stride_b + (t + 1) * gamma_stride_t + d * gamma_stride_d
+        gamma_step = gamma_ptr + b * gamma_stride_b + (time + 1) * gamma_stride_t + d * gamma_stride_d
         gamma = tl.load(gamma_step, mask=later, other=0.0).to(dtype)
         gate = tl.load(gates_ptr + at + D, mask=later, other=0.0)
         dmixed = tl.load(dmixed_ptr + at + D, mask=later, other=0.0)
         wanted = tl.fma(dmixed, 1.0 - gate + gamma, tl.load(through_ptr + at + D, mask=later, other=0.0))
-        grad = tl.load(grad_ptr + b * grad_stride_b + t * grad_stride_t + d * grad_stride_d, mask=inside, other=0.0)
+        grad_step = grad_ptr + b * grad_stride_b + time * grad_stride_t + d * grad_stride_d
+        grad = tl.load(grad_step, mask=inside, other=0.0)
         standard = tl.load(standards_ptr + at, mask=inside, other=0.0)
         value = before_clip(grad.to(dtype) + wanted, standard, weight, shift, NORM, CLIP)
         dweight = tl.fma(value, standard, dweight)

@@ -7,7 +7,7 @@ Parallel    time is a serial loop inside one launch. Up to 128 channels one prog
 Memory      reads z, gamma once; writes h once, and for the gradient in float32. One product with W_g gives all gates again
             (up to 128 channels forward writes them, too), and from the gradient of their logits another gives that of W_g.
 Precision   loads any float; state, gate, matrix products and saved arrays in float32 (float64 for float64);
-            rounds once, at each store of a result
+            rounds once, at each store of a result. On tensor cores the products are those of bfloat16 parts (_parts.py)
 """
 
 import torch

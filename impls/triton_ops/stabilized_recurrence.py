@@ -9,7 +9,8 @@ Memory      reads z, gate_z, gamma once; writes h once, and for the gradient in 
             again, above 128 channels the gates too, from one product with W_h; and from the gradient of the gate's
             logits another product gives that of W_h, and a third what the state before is told through the gates.
 Precision   loads any float; state, gate, norm (two passes), matrix products and saved arrays in float32
-            (float64 for float64); rounds once, at each store of a result
+            (float64 for float64); rounds once, at each store of a result. On tensor cores the products are those of
+            bfloat16 parts (_parts.py)
 """
 
 import torch
