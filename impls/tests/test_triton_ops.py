@@ -15,8 +15,8 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 from mmrec.impls import triton_ops
-from mmrec.impls.triton_ops import _scan
-from mmrec.impls.triton_ops.parallel._tiles import SHARED
+from mmrec.impls.triton_ops import _gated_walk, _launch, _scan, _stabilized_walk
+from mmrec.impls.triton_ops.rows import _advance, _stabilized_rows, _tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FLOAT64, FLOAT32, BFLOAT16, FLOAT16 = DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -228,14 +228,64 @@ def test_states_are_handed_over_from_segment_to_segment(name, dtype, monkeypatch
 @pytest.mark.parametrize("dtype", [FLOAT64, FLOAT32, FLOAT16], ids=["float64", "float32", "float16"])
 @every_recurrence
 def test_a_recurrence_wider_than_the_registers_matches_the_formula(name, options, dtype):
-    assert_matches_formula(name, options, inputs(name, 3, 3, WIDE, dtype), steps=3)
+    assert_matches_formula(name, options, inputs(name, 2, 3, WIDE, dtype), steps=3)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 5])
 @every_recurrence
 def test_a_program_takes_several_rows_of_a_wide_recurrence_abreast(name, options, batch):
-    """One; as many as there is room for in one turn; and another turn, which has fewer."""
-    assert_matches_formula(name, options, inputs(name, batch, 3, WIDE, FLOAT32), steps=3)
+    """One; as many as there is room for in one turn; and another turn, which has fewer. In float64, which is always walked."""
+    assert_matches_formula(name, options, inputs(name, batch, 3, WIDE, FLOAT64), steps=3)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT16], ids=["float32", "float16"])
+@every_recurrence
+def test_many_rows_of_a_wide_recurrence_match_the_formula(name, options, dtype):
+    assert_matches_formula(name, options, inputs(name, 5, 2, WIDE, dtype), steps=2)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES[4:6], ids=["gated", "rms"])
+def test_many_rows_are_rounded_once_where_they_are_stored(name, options):
+    """Kept for the gradient in float32 or not."""
+    arrays, op = inputs(name, 5, 1, WIDE, FLOAT16), getattr(triton_ops, name)
+    kept = op(*(array.detach().requires_grad_() for array in arrays), **options)
+    assert torch.equal(op(*arrays, **options), kept.detach())
+
+
+ONE_AFTER_ANOTHER = {
+    "gated_recurrence": {"gated_walk_kernel"},
+    "stabilized_recurrence": {"stabilized_walk_kernel", "adjoint_walk_kernel"},
+}
+TOGETHER = {
+    "gated_recurrence": {"advance_kernel"},
+    "stabilized_recurrence": {"advance_stabilized_kernel", "advance_adjoint_kernel"},
+}
+
+
+@pytest.mark.parametrize(("name", "few"), [("gated_recurrence", 2), ("stabilized_recurrence", 4)])
+def test_batch_rows_go_together_if_they_are_many_and_the_device_multiplies_them_at_once(name, few, monkeypatch):
+    launched = set()
+
+    def launch(kernel, *arguments, **options):
+        launched.add(kernel.fn.__name__)
+        _launch.launch(kernel, *arguments, **options)
+
+    for module in (_gated_walk, _stabilized_walk, _advance, _stabilized_rows):
+        monkeypatch.setattr(module, "launch", launch)
+
+    def kernels_for(batch, dtype):
+        """Forwards and backwards."""
+        launched.clear()
+        arrays = inputs(name, batch, 1, WIDE, dtype)
+        value_and_gradients(getattr(triton_ops, name), arrays, arrays[0])
+        return launched
+
+    assert kernels_for(few, FLOAT32) == ONE_AFTER_ANOTHER[name]
+    assert kernels_for(few + 1, FLOAT32) == TOGETHER[name]
+    assert kernels_for(few + 1, FLOAT16) == TOGETHER[name]
+    assert kernels_for(few + 1, FLOAT64) == ONE_AFTER_ANOTHER[name]
+    monkeypatch.setattr(_tiles, "MOST_ROWS", few)
+    assert kernels_for(few + 1, FLOAT32) == ONE_AFTER_ANOTHER[name]
 
 
 def assert_no_steps_give_nothing(name, options, channels):
@@ -508,4 +558,4 @@ def test_every_kernel_compiles_without_a_gpu_and_tells_its_resources(capability,
     assert len({kernel["kernel"] for kernel in compiled}) == 29
     assert all(kernel["REG"] <= 255 for kernel in compiled)
     # The tiles of the product that many rows share fill the multiprocessor; every other kernel leaves room for more.
-    assert all(kernel["shared"] <= (SHARED if ".advance_" in kernel["kernel"] else 32768) for kernel in compiled)
+    assert all(kernel["shared"] <= (_tiles.SHARED if ".advance_" in kernel["kernel"] else 32768) for kernel in compiled)

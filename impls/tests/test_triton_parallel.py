@@ -11,12 +11,12 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-from mmrec.impls.triton_ops._gated_walk import walk_gated
-from mmrec.impls.triton_ops.parallel import _rows, gated_recurrence_parallel
-from mmrec.impls.triton_ops.parallel._advance import Rows
-from mmrec.impls.triton_ops.parallel._cell import Cell
+from mmrec.impls.triton_ops.parallel import gated_recurrence_parallel
 from mmrec.impls.triton_ops.parallel._chunks import chain, freeze
 from mmrec.impls.triton_ops.parallel._splice import Splices
+from mmrec.impls.triton_ops.rows import _advance, _rows
+from mmrec.impls.triton_ops.rows._advance import Rows, walk
+from mmrec.impls.triton_ops.rows._cell import Cell
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PART = torch.bfloat16 if DEVICE == "cuda" else torch.float16
@@ -67,16 +67,21 @@ def assert_near(found, expected, rest=0.0):
     assert (found.float() - expected).abs().max() <= (NEAR + rest) * scale
 
 
+@pytest.mark.parametrize("few", (1, 2), ids=("together", "one after another"))
+@pytest.mark.parametrize("first", (0, 5))
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float16))
 @pytest.mark.parametrize("adjoint", (False, True))
-def test_walking_takes_every_step(dtype, adjoint):
+def test_walking_takes_every_step_from_any_on(adjoint, dtype, first, few, monkeypatch):
+    monkeypatch.setattr(_advance, "FEW_ROWS", few)
     cell, state = cells(dtype)[adjoint]
     expected, out = states_of(cell, state), torch.full(cell.shape, torch.nan, device=DEVICE)
 
-    walk_gated(cell.inflow, cell.gamma, cell.slope, cell.weight, cell.bias, state, out)
+    state = (state if first == 0 else expected[:, first - 1]).clone()
+    walk(cell, state, out, first)
 
     assert_near(state, expected[:, -1])
-    assert_near(out, expected)
+    assert_near(out[:, first:], expected[:, first:])
+    assert out[:, :first].isnan().all()
 
 
 # The interpreter cannot multiply bfloat16; in float16 the parts of numbers of this size are as good.

@@ -14,11 +14,12 @@ if not torch.cuda.is_available():
 from mmrec.impls.torch_ops.parallel import _stabilized_cells as plain
 from mmrec.impls.torch_ops.stabilized_recurrence import Stabilizer as PlainStabilizer
 from mmrec.impls.triton_ops._stabilized_mixing import mixing_of
-from mmrec.impls.triton_ops.parallel import _rows, stabilized_recurrence_parallel
-from mmrec.impls.triton_ops.parallel._stabilized_adjoint import BackwardRows, walk_backward
-from mmrec.impls.triton_ops.parallel._stabilized_advance import ForwardRows, walk_forward
-from mmrec.impls.triton_ops.parallel._stabilized_cell import Backward, Forward, Stabilizer
+from mmrec.impls.triton_ops.parallel import stabilized_recurrence_parallel
 from mmrec.impls.triton_ops.parallel._stabilized_splice import AdjointSplices, Splices
+from mmrec.impls.triton_ops.rows import _rows, _stabilized_adjoint, _stabilized_advance
+from mmrec.impls.triton_ops.rows._stabilized_adjoint import BackwardRows, walk_backward
+from mmrec.impls.triton_ops.rows._stabilized_advance import ForwardRows, walk_forward
+from mmrec.impls.triton_ops.rows._stabilized_cell import Backward, Forward, Stabilizer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PART = torch.bfloat16 if DEVICE == "cuda" else torch.float16
@@ -118,9 +119,12 @@ def test_advancing_all_chunks_of_the_adjoint_gives_what_the_loss_wants_of_every_
     assert_near(rows.carry[:B], of_steps[:, CHUNK - 1])
 
 
+@pytest.mark.parametrize("few", (1, 2), ids=("together", "one after another"))
 @pytest.mark.parametrize("first", (0, 5))
 @every_stabilizer
-def test_walking_takes_every_step_from_any_on(norm, clip, first):
+def test_walking_takes_every_step_from_any_on(norm, clip, first, few, monkeypatch):
+    for module in (_stabilized_advance, _stabilized_adjoint):
+        monkeypatch.setattr(module, "FEW_ROWS", few)
     arrays = arguments()
     loop = Loop(arrays, norm, clip)
     forwards, backwards = (torch.full((B, T, D), torch.nan, device=DEVICE) for _ in range(2))

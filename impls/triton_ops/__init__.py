@@ -8,8 +8,8 @@ share: _scan, _scan_kernels, _scan_rows and _handover (the channel-wise scans), 
 decay gate), _row (recurrences of few channels), _walk and _exchange (of many), _gated_* and _stabilized_* (one
 recurrence each), _device (functions called inside kernels), _matmul (matrix products in full precision), _parts
 (float32 numbers for tensor cores), _launch, _checks, and _compile (what compiles without a GPU). decay_gate_scan is
-two ops in one, and no op of its own. The folder parallel solves a recurrence in parallel over time; notes says of
-kernels what limits them and what was tried.
+two ops in one, and no op of its own. The folder rows takes many rows of a recurrence through time together, parallel
+solves one in parallel over time; notes says of kernels what limits them and what was tried.
 """
 
 import importlib

@@ -88,9 +88,9 @@ def compile_specs() -> list[CompileSpec]:
 
 def walk_gated(
     inflow: torch.Tensor, gamma: torch.Tensor, slope: torch.Tensor | None, weight: torch.Tensor, bias: torch.Tensor,
-    state: torch.Tensor, out: torch.Tensor, first: int = 0,
+    state: torch.Tensor, out: torch.Tensor, first: int,
 ) -> None:  # fmt: skip
-    """Take all steps from `first` on.
+    """Take all steps from `first` on; there is one.
 
     Args:
         inflow, gamma, slope: [B, T, D] with any strides; slope, of the adjoint only, in any dtype. weight: [D, D],
@@ -99,8 +99,6 @@ def walk_gated(
         gets the states from `first` on, rounded to its dtype.
     """
     B, T = inflow.shape[:2]
-    if first == T:
-        return
     operand, slopes = state, inflow
     if slope is not None:
         slopes = slope

@@ -89,7 +89,7 @@ def stabilized_walk_kernel(
 @triton.jit(do_not_specialize=["T"])
 def adjoint_walk_kernel(
     grad_ptr, gamma_ptr, W_ptr, weight_ptr, shift_ptr, gates_ptr, slopes_ptr, standards_ptr, scales_ptr, words_ptr,
-    pull_ptr, dmixed_ptr, dweight_ptr, dshift_ptr, dinitial_ptr, turns, B, T,
+    pull_ptr, dmixed_ptr, turns, B, T,
     grad_stride_b, grad_stride_t, grad_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
     NORM: tl.constexpr, CLIP: tl.constexpr, FULL: tl.constexpr, D: tl.constexpr,
     HELD: tl.constexpr, CACHED: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, SUMMED: tl.constexpr,
@@ -123,10 +123,6 @@ def adjoint_walk_kernel(
             grad = load_step(grad_step, own, grad_stride_d, earlier, dtype)
             standard_before = load_step(standards_ptr + (step - 1) * D, own, 1, earlier, dtype)
             pull = tl.load(pull_ptr + state_step, mask=inside, other=0.0)
-            if NORM != "none":
-                dweight = tl.load(dweight_ptr + state_step, mask=inside, other=0.0)
-            if NORM == "layer":
-                dshift = tl.load(dshift_ptr + state_step, mask=inside, other=0.0)
             standards, slopes, scales = (), (), ()
             for r in tl.static_range(ABREAST):
                 there = present(k, r, B - begin, known_width, FULL)
@@ -148,12 +144,8 @@ def adjoint_walk_kernel(
             nought = (j + turn) >> 30
             Wx = times(x, held, W_ptr, mine, k, nought, D, HELD, CACHED, GROUPS, ROWS, SUMMED, ABREAST)
             wanted = tl.fma(dmixed, 1.0 - gate + gamma, Wx)  # ADJ-6
-            tl.store(dinitial_ptr + state_step, wanted, mask=inside)  # the last one stays
             pull = before_clip(grad + wanted, standard_before, weight, shift, NORM, CLIP)  # ADJ-8
-            if NORM == "layer":
-                tl.store(dshift_ptr + state_step, dshift + pull, mask=earlier)
             if NORM != "none":
-                tl.store(dweight_ptr + state_step, tl.fma(pull, standard_before, dweight), mask=earlier)
                 pull = pull * weight
             publish(next_words, pull, j + 2, D, inside)
             tl.store(pull_ptr + state_step, pull, mask=inside)
@@ -162,7 +154,7 @@ def adjoint_walk_kernel(
 
 def compile_specs() -> list[CompileSpec]:
     arithmetic = ("mixed_ptr", "out_ptr", "gates_ptr", "slopes_ptr", "standards_ptr", "scales_ptr", "pull_ptr",
-                  "dmixed_ptr", "dweight_ptr", "dshift_ptr", "dinitial_ptr")  # fmt: skip
+                  "dmixed_ptr")  # fmt: skip
 
     def specs(storage: str, norm: str, B: int) -> list[CompileSpec]:
         options: dict[str, Any] = {"types": {"words_ptr": "*i64"}, "NORM": norm, "CLIP": 100.0}
@@ -206,21 +198,20 @@ def walk_stabilized(
 
 def walk_stabilized_adjoint(
     grad: torch.Tensor, gamma: torch.Tensor, W_transposed: torch.Tensor, weight: torch.Tensor, shift: torch.Tensor,
-    mixing: Mixing, options: dict[str, Any],
-) -> tuple[torch.Tensor, ...]:  # fmt: skip
-    """The gradients of what is mixed in every step [B, T, D], of norm_weight and norm_bias per row [B, D], and of h0.
+    mixing: Mixing, dmixed: torch.Tensor, options: dict[str, Any],
+) -> None:  # fmt: skip
+    """The gradients of what is mixed in every step.
 
     Args:
         grad, gamma: [B, T, D] with any strides. W_transposed: [D, D], weight, shift: [D], contiguous.
-        mixing: of all steps. options: NORM and CLIP.
+        mixing: of all steps, contiguous. dmixed: [B, T, D], contiguous, in the arithmetic dtype, gets them.
+        options: NORM and CLIP.
     """
     B, T, D = grad.shape
     found = divided(B, W_transposed, **BACK)
-    dmixed = torch.empty_like(mixing.gates)
-    pull, dweight, dshift, dinitial = mixing.gates.new_zeros((4, B, D))
+    pull = dmixed.new_zeros((B, D))
     launch(
         adjoint_walk_kernel, found.grid, grad.device,
-        grad, gamma, W_transposed, weight, shift, *mixing, words_of(pull), pull, dmixed, dweight, dshift, dinitial,
-        found.turns, B, T, *grad.stride(), *gamma.stride(), **options, **found.options,
+        grad, gamma, W_transposed, weight, shift, *mixing, words_of(pull), pull, dmixed, found.turns, B, T,
+        *grad.stride(), *gamma.stride(), **options, **found.options,
     )  # fmt: skip
-    return dmixed, dweight, dshift, dinitial

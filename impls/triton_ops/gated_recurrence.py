@@ -2,11 +2,12 @@
 
 Clauses     REC-1, ADJ-5
 Parallel    time is a serial loop inside one launch. Up to 128 channels one program per batch row, which holds W_g
-            (_row.py, _gated_kernels.py); above, all programs walk together (_walk.py, _gated_walk.py)
+            (_row.py, _gated_kernels.py); above, all programs walk together: a row after another, as matrix times vector
+            (_walk.py, _gated_walk.py), or all rows of a larger batch at once, on tensor cores (rows/_advance.py)
 Memory      reads z, gamma once; writes h once, and for the gradient in float32. One product with W_g gives all gates again
             (up to 128 channels forward writes them, too), and from the gradient of their logits another gives that of W_g.
 Precision   loads any float; state, gate, matrix products and saved arrays in float32 (float64 for float64);
-            rounds once, at each store of a result
+            rounds once, at each store of a result. On tensor cores the products are those of bfloat16 parts (_parts.py)
 """
 
 import torch
@@ -15,11 +16,12 @@ from torch.autograd.function import once_differentiable
 from ._checks import check_arrays, check_values
 from ._gated_gradients import gradients, slopes_and_gates
 from ._gated_kernels import backward_kernel, forward_kernel
-from ._gated_walk import walk_gated
 from ._launch import apply, arithmetic_dtype, launch
 from ._matmul import product
 from ._row import WIDEST_ROW, row_options
 from ._walk import states_before
+from .rows._advance import walk
+from .rows._cell import Cell
 
 
 class _Row(torch.autograd.Function):
@@ -58,14 +60,14 @@ class _Row(torch.autograd.Function):
 
 
 class _Walk(torch.autograd.Function):
-    """All programs together."""
+    """All programs together, for all batch rows."""
 
     @staticmethod
     def forward(ctx, keep, z, gamma, W_g, b_g, h0):
         arithmetic = arithmetic_dtype(z.dtype)
         h = torch.empty(z.shape, dtype=arithmetic if keep else z.dtype, device=z.device)
         state = h0.to(arithmetic, memory_format=torch.contiguous_format, copy=True)
-        walk_gated(z, gamma, None, W_g.contiguous(), b_g.contiguous(), state, h)
+        walk(Cell(z, gamma, None, W_g.contiguous(), b_g.contiguous()), state, h)
         if keep:
             ctx.save_for_backward(z, gamma, W_g, b_g, h0, h)
         return h.to(z.dtype)
@@ -78,7 +80,7 @@ class _Walk(torch.autograd.Function):
         before = states_before(h0, h)
         slopes, gates = slopes_and_gates(z, W_g, b_g.contiguous(), before)
         wanted, state, no_bias = torch.empty_like(h), h.new_zeros(h0.shape), h.new_zeros(b_g.shape)
-        walk_gated(grad.flip(1), gamma.flip(1), slopes, W_g.T.contiguous(), no_bias, state, wanted)
+        walk(Cell(grad.flip(1), gamma.flip(1), slopes, W_g.T.contiguous(), no_bias), state, wanted)
         found = (*gradients(grad, wanted, gates, slopes, before), state)
         return None, *(gradient.to(z.dtype) for gradient in found)
 

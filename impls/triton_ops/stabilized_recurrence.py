@@ -2,12 +2,15 @@
 
 Clauses     REC-10 to REC-16, ADJ-6, ADJ-8
 Parallel    time is a serial loop inside one launch. Up to 128 channels one program per batch row, which holds W_h
-            (_row.py, _stabilized_kernels.py); above, all programs walk together (_walk.py, _stabilized_walk.py)
+            (_row.py, _stabilized_kernels.py); above, all programs walk together: a row after another, as matrix times vector
+            (_walk.py, _stabilized_walk.py), or all rows of a larger batch at once, on tensor cores
+            (rows/_stabilized_advance.py, rows/_stabilized_adjoint.py)
 Memory      reads z, gate_z, gamma once; writes h once, and for the gradient in float32. Backward computes mix and norm
             again, above 128 channels the gates too, from one product with W_h; and from the gradient of the gate's
-            logits another product gives that of W_h.
+            logits another product gives that of W_h, and a third what the state before is told through the gates.
 Precision   loads any float; state, gate, norm (two passes), matrix products and saved arrays in float32
-            (float64 for float64); rounds once, at each store of a result
+            (float64 for float64); rounds once, at each store of a result. On tensor cores the products are those of
+            bfloat16 parts (_parts.py)
 """
 
 import torch
@@ -16,12 +19,19 @@ from torch.autograd.function import once_differentiable
 from ._checks import check_arrays, check_choice, check_not_negative, check_values
 from ._launch import apply, arithmetic_dtype, launch
 from ._matmul import product
-from ._parts import multiply
 from ._row import WIDEST_ROW, row_options
+from ._stabilized_gradients import gradients
 from ._stabilized_kernels import backward_kernel, forward_kernel
 from ._stabilized_mixing import mixing_of
-from ._stabilized_walk import walk_stabilized, walk_stabilized_adjoint
 from ._walk import states_before
+from .rows._stabilized_adjoint import walk_backward
+from .rows._stabilized_advance import walk_forward
+from .rows._stabilized_cell import Backward, Forward, Stabilizer
+
+
+def constants(norm: str, eps: float, clip: float) -> dict[str, str | float]:
+    """As kernels name them."""
+    return {"NORM": norm, "EPS": eps, "CLIP": clip}
 
 
 class _Row(torch.autograd.Function):
@@ -38,7 +48,7 @@ class _Row(torch.autograd.Function):
             forward_kernel, (B,), z.device,
             z, gate_z, gamma, W_transposed, b_h, norm_weight, norm_bias, initial, out, previous, gates, T, D,
             *z.stride(), *gate_z.stride(), *gamma.stride(), *W_transposed.stride(), *b_h.stride(),
-            *norm_weight.stride(), *norm_bias.stride(), KEEP=keep, **options, **row_options(D),
+            *norm_weight.stride(), *norm_bias.stride(), KEEP=keep, **constants(*options), **row_options(D),
         )  # fmt: skip
         ctx.options = options
         if keep:
@@ -57,7 +67,7 @@ class _Row(torch.autograd.Function):
             backward_kernel, (B,), z.device,
             grad, z, gamma, W_h, norm_weight, norm_bias, previous, gates, dz, dgamma, dlogits,
             dweight, dshift, dinitial, T, D, *grad.stride(), *z.stride(), *gamma.stride(), *W_h.stride(),
-            *norm_weight.stride(), *norm_bias.stride(), **ctx.options, **row_options(D),
+            *norm_weight.stride(), *norm_bias.stride(), **constants(*ctx.options), **row_options(D),
         )  # fmt: skip
         dW = product(dlogits.reshape(-1, D).T, previous.reshape(-1, D))
         found = (dz, dlogits, dgamma, dW, dlogits.sum((0, 1)), dweight.sum(0), dshift.sum(0), dinitial)
@@ -65,15 +75,15 @@ class _Row(torch.autograd.Function):
 
 
 class _Walk(torch.autograd.Function):
-    """All programs together."""
+    """All programs together, for all batch rows."""
 
     @staticmethod
     def forward(ctx, options, keep, z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0):
         arithmetic = arithmetic_dtype(z.dtype)
         h = torch.empty(z.shape, dtype=arithmetic if keep else z.dtype, device=z.device)
         state = h0.to(arithmetic, memory_format=torch.contiguous_format, copy=True)
-        bias, weight, shift = (vector.contiguous() for vector in (b_h, norm_weight, norm_bias))
-        walk_stabilized(z, gate_z, gamma, W_h.contiguous(), bias, weight, shift, state, h, options)
+        form = Stabilizer(norm_weight.contiguous(), norm_bias.contiguous(), *options)
+        walk_forward(Forward(z, gate_z, gamma, W_h.contiguous(), b_h.contiguous(), form), state, h)
         ctx.options = options
         if keep:
             ctx.save_for_backward(z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0, h)
@@ -84,19 +94,12 @@ class _Walk(torch.autograd.Function):
     def backward(ctx, grad):
         """What is wanted of every mix; then every gradient is a product with it (ADJ-6)."""
         z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0, h = ctx.saved_tensors
-        norm, eps, clip = ctx.options["NORM"], ctx.options["EPS"], ctx.options["CLIP"]
-        D = z.shape[2]
+        form = Stabilizer(norm_weight.contiguous(), norm_bias.contiguous(), *ctx.options)
         before = states_before(h0, h)
-        mixing = mixing_of(z, gate_z, gamma, W_h, b_h.contiguous(), before, norm, eps)
-        W_transposed, weight, shift = W_h.T.contiguous(), norm_weight.contiguous(), norm_bias.contiguous()
-        options = {"NORM": norm, "CLIP": clip}
-        dmixed, dweight, dshift, dinitial = walk_stabilized_adjoint(
-            grad, gamma, W_transposed, weight, shift, mixing, options
-        )
-        dz, dgamma = (dmixed * mixing.gates).to(z.dtype), (dmixed * before).to(z.dtype)
-        dlogits = dmixed.mul_(mixing.slopes)
-        dW = multiply(dlogits.view(-1, D).T, before.view(-1, D))
-        found = (dz, dlogits, dgamma, dW, dlogits.sum((0, 1)), dweight.sum(0), dshift.sum(0), dinitial)
+        mixing = mixing_of(z, gate_z, gamma, W_h, b_h.contiguous(), before, form.norm, form.eps)
+        dmixed, state = torch.empty_like(h), h.new_zeros(h0.shape)
+        walk_backward(Backward(grad, gamma, mixing, W_h.T.contiguous(), form), state, dmixed)
+        found = gradients(grad, gamma, W_h, before, dmixed, mixing, form, z.dtype)
         return None, None, *(gradient.to(z.dtype) for gradient in found)
 
 
@@ -150,7 +153,7 @@ def stabilized_recurrence(
         TypeError, ValueError: an argument outside the contract, named in the message.
     """
     check_call(z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0, norm=norm, eps=eps, clip=clip)
-    options = {"NORM": norm, "EPS": float(eps), "CLIP": float(clip)}
+    options = (norm, float(eps), float(clip))
     return apply(
         _Row if z.shape[2] <= WIDEST_ROW else _Walk, (options,), z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0
     )

@@ -3,11 +3,9 @@
     gated_recurrence_parallel(z, gamma, W_g, b_g, h0) -> (h, report)
     stabilized_recurrence_parallel(z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0) -> (h, report)
 
-_cell and _stabilized_cell say what is stepped, a recurrence or its adjoint. _advance, _stabilized_advance and
-_stabilized_adjoint take many rows through many steps in one launch (_product, _tiles, _sums), and the walks of .. few rows
-through all steps; _chunks speculates and corrects the borders of chunks, _splice and _stabilized_splice judge where they
-meet. _solver puts them together and knows no recurrence, _rows says what passes between them. `SUBJECT` puts it before
-whoever judges the loop.
+The folder rows beside this one takes all chunks through time, as many rows; _chunks speculates and corrects the borders of
+chunks, _splice and _stabilized_splice judge where they meet (_verdict). _solver puts them together and knows no recurrence.
+`SUBJECT` puts it before whoever judges the loop.
 """
 
 import torch

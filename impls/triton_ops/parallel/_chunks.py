@@ -16,7 +16,7 @@ import triton.language as tl
 from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
 from .._launch import launch
-from ._cell import Cell
+from ..rows._cell import Cell
 
 # ---- device code -------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import torch
 import triton
 
-from ._tiles import most_rows
+from ..rows._tiles import most_rows
 
 
 def check_options(chunk: int | None, tolerance: float) -> None:

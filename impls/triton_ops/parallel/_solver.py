@@ -14,13 +14,13 @@ from typing import Any
 import torch
 import triton
 
+from ..rows._rows import Cell, Rows
+from ..rows._tiles import most_rows
 from ._chunks import UNIT, Borders, Mismatch, chain
-from ._rows import Cell, Rows, Splices
-from ._tiles import most_rows
+from ._verdict import Splices
 
 FEWEST_STEPS = 16
 FEWEST_BEFORE_VERDICT = 8  # steps of a restart
-FEW_ROWS = 4  # so many rows are walked with the product as matrix times vector
 ROUGH = 2.0**-8  # how near the rough steps come: their operands are that rough
 MOST_ROUGH_PASSES = 6
 
@@ -42,7 +42,7 @@ class Method:
     rows: Callable[..., Rows]
     splices: type[Splices]
     freeze: Callable[[Any, int, int, int], tuple[torch.Tensor, torch.Tensor]]  # a linear map of steps of every chunk
-    walk: Callable[[Any, torch.Tensor, torch.Tensor, int], None]  # few rows, step by step, as `walk_rows` below
+    walk: Callable[[Any, torch.Tensor, torch.Tensor, int], None]  # all batch rows, step by step
 
 
 def solve(
@@ -141,20 +141,11 @@ class Solver:
         self.depth += steps
 
     def _walk(self, state: torch.Tensor, chunk: int) -> None:
-        walk_rows(self.method, self.cell, state.contiguous(), self.out, chunk * self.chunk)
+        self.method.walk(self.cell, state.contiguous(), self.out, chunk * self.chunk)
         self.depth += self.T - chunk * self.chunk
 
     def _report(self, passes: int, fell_back: bool) -> Report:
         return Report(self.splices.defect.max().item(), passes, fell_back, self.depth)
-
-
-def walk_rows(method: Method, cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int) -> None:
-    """Take all steps from `first` on one by one: state [B, D], which is used up, out [B, T, D]."""
-    T = cell.shape[1]
-    if state.shape[0] <= FEW_ROWS:
-        method.walk(cell, state, out, first)
-    else:  # one chunk as long as all of time
-        method.rows(cell, state, T).advance(out, first, T - first, T - first)
 
 
 def steps_to_shrink(rate: float, factor: float, most: int) -> int:

@@ -29,10 +29,11 @@ import triton.language as tl
 from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
 from .._launch import launch
-from . import _rows
-from ._cell import Cell
+from ..rows._cell import Cell
+from ..rows._rows import Rows
+from . import _verdict
 from ._chunks import UNIT
-from ._rows import ROUNDED
+from ._verdict import ROUNDED
 
 # ---- device code -------------------------------------------------------------------
 
@@ -131,14 +132,14 @@ def compile_specs() -> list[CompileSpec]:
 # ---- launch ------------------------------------------------------------------------
 
 
-class Splices(_rows.Splices):
+class Splices(_verdict.Splices):
     NEAR = 16 * UNIT
 
     def __init__(self, cell: Cell, rows: int, tolerance: float):
         super().__init__(cell, rows, tolerance)
         self.cell = cell
 
-    def judge(self, rows: _rows.Rows, out: torch.Tensor, step: int) -> None:
+    def judge(self, rows: Rows, out: torch.Tensor, step: int) -> None:
         cell, (B, T, D) = self.cell, self.cell.shape
         launch(
             splice_kernel, (rows.carry.shape[0],), rows.carry.device,

@@ -29,9 +29,10 @@ from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
 from .._launch import launch
 from .._stabilizer import before_clip, moments, standardized
-from . import _rows
+from ..rows._rows import Rows
+from . import _verdict
 from ._chunks import UNIT
-from ._rows import ROUNDED
+from ._verdict import ROUNDED
 
 # ---- device code -------------------------------------------------------------------
 
@@ -156,7 +157,7 @@ def compile_specs() -> list[CompileSpec]:
 # ---- launch ------------------------------------------------------------------------
 
 
-class Splices(_rows.Splices):
+class Splices(_verdict.Splices):
     """Of the recurrence."""
 
     NEAR = 32 * UNIT
@@ -165,7 +166,7 @@ class Splices(_rows.Splices):
         super().__init__(cell, rows, tolerance)
         self.cell, self.form = cell, cell.stabilizer
 
-    def judge(self, rows: _rows.Rows, out: torch.Tensor, step: int) -> None:
+    def judge(self, rows: Rows, out: torch.Tensor, step: int) -> None:
         cell, form = self.cell, self.form
         self._launch(
             splice_stabilized_kernel, rows, step,
@@ -177,7 +178,7 @@ class Splices(_rows.Splices):
     def _launch(
         self,
         kernel: Any,
-        rows: _rows.Rows,
+        rows: Rows,
         step: int,
         arrays: tuple[torch.Tensor, ...],
         strides: tuple[int, ...],
@@ -194,7 +195,7 @@ class Splices(_rows.Splices):
 
 
 class AdjointSplices(Splices):
-    def judge(self, rows: _rows.Rows, out: torch.Tensor, step: int) -> None:
+    def judge(self, rows: Rows, out: torch.Tensor, step: int) -> None:
         cell, form, mixing = self.cell, self.form, self.cell.mixing
         self._launch(
             splice_adjoint_kernel, rows, step,

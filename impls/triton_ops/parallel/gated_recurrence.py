@@ -13,22 +13,16 @@ from torch.autograd.function import once_differentiable
 
 from .._checks import check_arrays, check_values
 from .._gated_gradients import gradients, slopes_and_gates
-from .._gated_walk import walk_gated
 from .._launch import apply
 from .._walk import states_before
 from ..gated_recurrence import gated_recurrence as walked
-from ._advance import Rows
-from ._cell import Cell, in_cell_dtype
+from ..rows._advance import Rows, walk
+from ..rows._cell import Cell
+from ..rows._tiles import most_rows
 from ._chunks import freeze
 from ._options import check_options, check_rows
 from ._solver import Method, Report, solve
 from ._splice import Splices
-from ._tiles import most_rows
-
-
-def walk(cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int) -> None:
-    walk_gated(cell.inflow, cell.gamma, cell.slope, cell.weight, cell.bias, state, out, first)
-
 
 GATED = Method(Rows, Splices, freeze, walk)
 
@@ -36,8 +30,7 @@ GATED = Method(Rows, Splices, freeze, walk)
 class _GatedRecurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx, chunk, tolerance, reports, keep, z, gamma, W_g, b_g, h0):
-        inflow, decay, weight, bias = in_cell_dtype(z, gamma, W_g.contiguous(), b_g.contiguous())
-        cell = Cell(inflow, decay, None, weight, bias)
+        cell = Cell(z, gamma, None, W_g.contiguous(), b_g.contiguous())
         h, report = solve(GATED, cell, h0.float().contiguous(), chunk, tolerance)
         reports.append(report)
         ctx.chunk, ctx.tolerance = chunk, tolerance
@@ -51,10 +44,8 @@ class _GatedRecurrence(torch.autograd.Function):
         """The adjoint; then every gradient is a product with it (ADJ-5)."""
         z, gamma, W_g, b_g, h0, h = ctx.saved_tensors
         before = states_before(h0, h)
-        W, bias = in_cell_dtype(W_g, b_g.contiguous())
-        slopes, gates = slopes_and_gates(z, W, bias, before)
-        inflow, decay = in_cell_dtype(g.flip(1), gamma.flip(1))
-        adjoint = Cell(inflow, decay, slopes, W.T.contiguous(), torch.zeros_like(bias))
+        slopes, gates = slopes_and_gates(z, W_g, b_g.contiguous(), before)
+        adjoint = Cell(g.flip(1), gamma.flip(1), slopes, W_g.T.contiguous(), torch.zeros_like(b_g))
         wanted, _ = solve(GATED, adjoint, torch.zeros_like(h0, dtype=torch.float32), ctx.chunk, ctx.tolerance)
         found = (*gradients(g, wanted, gates, slopes, before), wanted[:, -1])
         return None, None, None, None, *(gradient.to(z.dtype) for gradient in found)

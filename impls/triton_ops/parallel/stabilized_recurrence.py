@@ -12,20 +12,19 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from .._launch import apply
+from .._stabilized_gradients import gradients
 from .._stabilized_mixing import mixing_of
 from .._walk import states_before
+from ..rows._rows import Cell
+from ..rows._stabilized_adjoint import BackwardRows, walk_backward
+from ..rows._stabilized_advance import ForwardRows, walk_forward
+from ..rows._stabilized_cell import Backward, Forward, Stabilizer
+from ..rows._tiles import most_rows
 from ..stabilized_recurrence import check_call
 from ..stabilized_recurrence import stabilized_recurrence as walked
-from ._cell import in_cell_dtype
 from ._options import check_options, check_rows
-from ._rows import Cell
 from ._solver import Method, Report, solve
-from ._stabilized_adjoint import BackwardRows, walk_backward
-from ._stabilized_advance import ForwardRows, walk_forward
-from ._stabilized_cell import Backward, Forward, Stabilizer
-from ._stabilized_gradients import gradients
 from ._stabilized_splice import AdjointSplices, Splices
-from ._tiles import most_rows
 
 
 def nothing_carried(cell: Cell, chunk: int, first: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,9 +42,8 @@ BACKWARDS = Method(BackwardRows, AdjointSplices, nothing_carried, walk_backward)
 class _StabilizedRecurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx, solver, options, reports, keep, z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0):
-        vectors = (vector.contiguous() for vector in (b_h, norm_weight, norm_bias))
-        inflow, gate_inflow, decay, W, bias, weight, shift = in_cell_dtype(z, gate_z, gamma, W_h.contiguous(), *vectors)
-        cell = Forward(inflow, gate_inflow, decay, W, bias, Stabilizer(weight, shift, *options))
+        form = Stabilizer(norm_weight.contiguous(), norm_bias.contiguous(), *options)
+        cell = Forward(z, gate_z, gamma, W_h.contiguous(), b_h.contiguous(), form)
         h, report = solve(FORWARDS, cell, h0.float().contiguous(), *solver)
         reports.append(report)
         ctx.solver, ctx.options = solver, options
@@ -60,11 +58,10 @@ class _StabilizedRecurrence(torch.autograd.Function):
         z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias, h0, h = ctx.saved_tensors
         before = states_before(h0, h)
         mixing = mixing_of(z, gate_z, gamma, W_h, b_h.contiguous(), before, *ctx.options[:2])
-        grad, decay, W, weight, shift = in_cell_dtype(g, gamma, W_h, norm_weight.contiguous(), norm_bias.contiguous())
-        form = Stabilizer(weight, shift, *ctx.options)
-        adjoint = Backward(grad, decay, mixing, W.T.contiguous(), form)
+        form = Stabilizer(norm_weight.contiguous(), norm_bias.contiguous(), *ctx.options)
+        adjoint = Backward(g, gamma, mixing, W_h.T.contiguous(), form)
         dmixed, _ = solve(BACKWARDS, adjoint, torch.zeros_like(h0, dtype=torch.float32), *ctx.solver)
-        found = gradients(grad, decay, W, before, dmixed, mixing, form, z.dtype)
+        found = gradients(g, gamma, W_h, before, dmixed, mixing, form, z.dtype)
         return None, None, None, None, *(gradient.to(z.dtype) for gradient in found)
 
 

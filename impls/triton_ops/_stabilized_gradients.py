@@ -3,19 +3,19 @@
 Clauses     ADJ-6, ADJ-8
 Parallel    one program per tile of channels and steps; matrix products by torch (_parts.py)
 Memory      each kernel reads its inputs once and writes its results once
-Precision   float32; gradients of z and gamma are rounded once, where they are stored
+Precision   float32 (float64 for float64); gradients of z and gamma are rounded once, where they are stored
 """
 
 import torch
 import triton
 import triton.language as tl
 
-from .._compile import CompileSpec, compile_spec
-from .._launch import launch
-from .._parts import multiply
-from .._stabilized_mixing import Mixing
-from .._stabilizer import before_clip
-from ._stabilized_cell import Stabilizer
+from ._compile import STORAGES, CompileSpec, compile_spec
+from ._launch import launch
+from ._parts import multiply
+from ._stabilized_mixing import Mixing
+from ._stabilizer import before_clip
+from .rows._stabilized_cell import Stabilizer
 
 BLOCK = 1024
 STEPS = 64  # that a program sums
@@ -45,24 +45,27 @@ def norm_kernel(
 ):  # fmt: skip
     """Gradients of the norm's weight and shift, summed over some steps. `through` is what the gates of each step hand to the
     state before it."""
+    dtype: tl.constexpr = dmixed_ptr.dtype.element_ty
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
     b = tl.program_id(2).to(tl.int64)
     inside = d < D
-    weight = tl.load(weight_ptr + d, mask=inside, other=0.0).to(tl.float32)
-    shift = tl.load(shift_ptr + d, mask=inside, other=0.0).to(tl.float32)
-    dweight, dshift = tl.zeros((BLOCK_D,), tl.float32), tl.zeros((BLOCK_D,), tl.float32)
+    weight = tl.load(weight_ptr + d, mask=inside, other=0.0).to(dtype)
+    shift = tl.load(shift_ptr + d, mask=inside, other=0.0).to(dtype)
+    dweight, dshift = tl.zeros((BLOCK_D,), dtype), tl.zeros((BLOCK_D,), dtype)
     first = tl.program_id(1) * STEPS
     for t in range(first, tl.minimum(first + STEPS, T)):
-        at = (b * T + t) * D + d
+        time = tl.full((), 0, tl.int64) + t
+        at = (b * T + time) * D + d
         later = d < tl.where(t + 1 < T, D, 0)
-        gamma_step = gamma_ptr + b * gamma_stride_b + (t + 1) * gamma_stride_t + d * gamma_stride_d
-        gamma = tl.load(gamma_step, mask=later, other=0.0).to(tl.float32)
+        gamma_step = gamma_ptr + b * gamma_stride_b + (time + 1) * gamma_stride_t + d * gamma_stride_d
+        gamma = tl.load(gamma_step, mask=later, other=0.0).to(dtype)
         gate = tl.load(gates_ptr + at + D, mask=later, other=0.0)
         dmixed = tl.load(dmixed_ptr + at + D, mask=later, other=0.0)
         wanted = tl.fma(dmixed, 1.0 - gate + gamma, tl.load(through_ptr + at + D, mask=later, other=0.0))
-        grad = tl.load(grad_ptr + b * grad_stride_b + t * grad_stride_t + d * grad_stride_d, mask=inside, other=0.0)
+        grad_step = grad_ptr + b * grad_stride_b + time * grad_stride_t + d * grad_stride_d
+        grad = tl.load(grad_step, mask=inside, other=0.0)
         standard = tl.load(standards_ptr + at, mask=inside, other=0.0)
-        value = before_clip(grad.to(tl.float32) + wanted, standard, weight, shift, NORM, CLIP)
+        value = before_clip(grad.to(dtype) + wanted, standard, weight, shift, NORM, CLIP)
         dweight = tl.fma(value, standard, dweight)
         dshift += value
     place = (b * tl.num_programs(1) + tl.program_id(1)) * D + d
@@ -81,10 +84,10 @@ def compile_specs() -> list[CompileSpec]:
         "dweight_ptr",
         "dshift_ptr",
     )
-    streams = [compile_spec(streams_kernel, storage, kept, BLOCK=BLOCK) for storage in ("bf16", "fp32")]
+    streams = [compile_spec(streams_kernel, storage, kept, BLOCK=BLOCK) for storage in STORAGES]
     norms = [
         compile_spec(norm_kernel, storage, kept, NORM=norm, CLIP=100.0, STEPS=STEPS, BLOCK_D=256)
-        for storage, norm in (("bf16", "rms"), ("fp32", "layer"))
+        for storage, norm in (("bf16", "rms"), ("fp32", "layer"), ("fp64", "rms"))
     ]
     return [*streams, *norms]
 
@@ -97,10 +100,10 @@ def gradients(
     form: Stabilizer, storage: torch.dtype,
 ) -> tuple[torch.Tensor, ...]:  # fmt: skip
     """Of z, gate_z, gamma, W_h, b_h, norm_weight, norm_bias and h0; those of z and gamma in dtype `storage`, the others in
-    float32. Uses up mixing.
+    the arithmetic dtype. Uses up mixing.
 
     Args:
-        grad, gamma: [B, T, D] with any strides; before, dmixed: [B, T, D], contiguous, in float32. W: W_h.
+        grad, gamma: [B, T, D] with any strides; before, dmixed: [B, T, D], contiguous, in the arithmetic dtype. W: W_h.
     """
     B, T, D = dmixed.shape
     dz, dgamma = (torch.empty(dmixed.shape, dtype=storage, device=dmixed.device) for _ in range(2))
@@ -111,8 +114,10 @@ def gradients(
     dlogits = mixing.slopes
     dW, db = multiply(dlogits.view(-1, D).T, before.view(-1, D)), dlogits.sum((0, 1))
     through = multiply(dlogits.view(-1, D), W).view(B, T, D)
-    dinitial = torch.addcmul(through[:, 0], 1 - mixing.gates[:, 0] + gamma[:, 0], dmixed[:, 0])
-    dweight = dshift = torch.zeros(D, dtype=torch.float32, device=dmixed.device)
+    first = slice(0, 1)  # no step, if there is none
+    kept = 1 - mixing.gates[:, first] + gamma[:, first]
+    dinitial = torch.addcmul(through[:, first], kept, dmixed[:, first]).sum(1)
+    dweight = dshift = dmixed.new_zeros(D)
     if form.norm != "none":
         dweights, dshifts = (dmixed.new_empty((B, triton.cdiv(T, STEPS), D)) for _ in range(2))
         block = min(256, triton.next_power_of_2(D))

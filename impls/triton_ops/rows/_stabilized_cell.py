@@ -51,8 +51,8 @@ class Stabilizer:
 
 @dataclass(frozen=True)
 class Forward(Cell):
-    """z, gate_z, gamma [B, T, D] with any strides; weight [D, D] with contiguous rows; bias [D]. All in bfloat16 or float32;
-    the state is float32 and never rounded to less."""
+    """z, gate_z, gamma [B, T, D] with any strides; weight [D, D] with contiguous rows; bias [D]. In any float dtype; the
+    state is in the arithmetic dtype, float32 (float64 for float64), and never rounded to less."""
 
     z: torch.Tensor
     gate_z: torch.Tensor
@@ -79,8 +79,8 @@ class Forward(Cell):
 
 @dataclass(frozen=True)
 class Backward(Cell):
-    """grad and gamma [B, T, D] with any strides; weight [D, D], with contiguous rows, is W_h transposed. All in bfloat16 or
-    float32, mixing in float32."""
+    """grad and gamma [B, T, D] with any strides; weight [D, D], with contiguous rows, is W_h transposed. In any float
+    dtype, mixing in the arithmetic dtype."""
 
     grad: torch.Tensor
     gamma: torch.Tensor

@@ -20,6 +20,7 @@ VARIANTS = (
     ("bf16", "layer", 2, 1, 128),
     ("fp32", "rms", 2, 2, 512),
     ("fp32", "none", 3, 3, 128),
+    ("bf16", "rms", 2, 1, 16),
 )
 
 
@@ -40,6 +41,8 @@ def specs_of(kernel: Any, float32: tuple[str, ...], **constexprs: Any) -> list[C
 
 
 # ---- launch ------------------------------------------------------------------------
+
+FEW_ROWS = 4  # matrix times vector, one after another, takes less time for so many
 
 
 class Rows(_rows.Rows):

@@ -1,4 +1,4 @@
-"""What do the solver and the kernels of every recurrence hand to each other?"""
+"""What do the rows of every recurrence have in common, and what is stepped?"""
 
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -8,16 +8,15 @@ import triton
 
 from .._launch import processors_of
 from .._parts import part_format, parts_of
-from ._tiles import shared_of, tiles
+from ._tiles import most_rows, shared_of, tiles
 
 SHARE = 0.25  # of what the sum of a product is granted, for parts: splices need some of it
-ROUNDED = 1 - 2.0**-6  # the product of two bfloat16 and the store may each have been rounded up by 2^-8
 
 
 class Cell(ABC):
     """What is stepped: a recurrence, or the adjoint of one, last step first. What its weight multiplies is the operand.
 
-    weight [D, D] has contiguous rows, in bfloat16 or float32."""
+    weight [D, D] has contiguous rows, in any float dtype."""
 
     weight: torch.Tensor
 
@@ -43,17 +42,18 @@ class Cell(ABC):
     def weight_parts(self) -> torch.Tensor:
         """The weight, as tensor cores multiply it: the sum of [parts, D, D], of one if it is as narrow as they are."""
         dtype, parts = part_format(self.weight.shape[0], SHARE)
-        return parts_of(self.weight, 1 if self.weight.dtype == dtype else parts, dtype)
+        return self.weight[None] if self.weight.dtype == dtype else parts_of(self.weight.float(), parts, dtype)
 
 
 class Rows(ABC):
-    """The rows of a solution, all chunks of all batch rows, and the buffers of their steps.
+    """All chunks of `chunk` steps of all batch rows, or all batch rows if one chunk is as long as time; and the buffers of
+    their steps.
 
-    carry [R, D] holds their states, float32, row c * B + b for chunk c; after `advance` previous and logits [KEPT, R, D]
-    hold what the last steps began with and what W made of it.
+    carry [R, D] holds their states, float32, row c * B + b for chunk c, and is overwritten; after `advance` previous and
+    logits [KEPT, R, D] hold what the last steps began with and what W made of it.
     """
 
-    KEPT: int  # steps that a verdict on a splice looks at
+    KEPT: int
 
     def __init__(self, cell: Cell, carry: torch.Tensor, chunk: int, parts: int | None = None):
         self.carry, self.chunk = carry, chunk
@@ -68,29 +68,15 @@ class Rows(ABC):
 
     @abstractmethod
     def advance(self, out: torch.Tensor, first: int, steps: int, stored: int) -> None:
-        """Take every row `steps` steps from its step `first` on; live rows store the first `stored` in out [B, T, D]."""
+        """Take every row `steps` steps from its step `first` on; live rows store the first `stored` in out [B, T, D], rounded
+        to its dtype."""
 
     @abstractmethod
     def operand(self) -> torch.Tensor:
         """What W multiplied in the steps that are kept, [KEPT, R, D], as nearly as one part says it."""
 
 
-class Splices(ABC):
-    """Judges the splices of one solution: `tolerance` is the share of its room that one may use, 0 splices equal states
-    only. defect [R] is the largest difference spliced in each row so far, relative."""
-
-    NEAR: float  # rows that differ by so little, beside their largest state, are spliced at most places
-
-    def __init__(self, cell: Cell, rows: int, tolerance: float):
-        self.tolerance = tolerance
-        self.magnitudes = cell.weight.abs().to(torch.bfloat16).T
-        self.defect = torch.zeros(rows, dtype=torch.float32, device=cell.device)
-
-    def terms(self, rows: Rows) -> torch.Tensor:
-        """|W||x| of the operands x of the steps that are kept, [KEPT, R, D], each number at most 1/ROUNDED too large."""
-        return (rows.operand().abs().to(torch.bfloat16) @ self.magnitudes).float()
-
-    @abstractmethod
-    def judge(self, rows: Rows, out: torch.Tensor, step: int) -> None:
-        """Splice the live rows that may be at `step`, the first of the last KEPT that they took; store the last KEPT states
-        of the others."""
+def are_many(cell: Cell, few: int) -> bool:
+    """Whether the batch has more than a few rows, and tensor cores can multiply them all at once."""
+    B, _, D = cell.shape
+    return few < B <= most_rows(D, cell.device) and cell.weight.dtype != torch.float64

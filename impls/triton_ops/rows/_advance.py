@@ -14,11 +14,13 @@ import triton.language as tl
 
 from .._compile import CompileSpec, aligned, compile_spec
 from .._device import sigmoid
+from .._gated_walk import walk_gated
 from .._launch import INTERPRETED, launch
 from .._parts import parts_of
 from . import _rows
 from ._cell import Cell
 from ._product import barrier, load_tile, publish, slice_of, weighted
+from ._rows import are_many
 from ._tiles import tiles
 
 # ---- device code -------------------------------------------------------------------
@@ -89,22 +91,23 @@ def advance_kernel(
 
 
 def compile_specs() -> list[CompileSpec]:
-    """Storage, parts of the operand, parts of the weight, rows, and whether the adjoint is stepped: not every combination,
-    since each takes seconds."""
-    float32 = ("carry_ptr", "previous_ptr", "logits_ptr", "out_ptr", "product_ptr")
+    """Storage, of the states stored too, parts of the operand, parts of the weight, rows, and whether the adjoint is stepped: not
+    every combination, since each takes seconds."""
+    float32 = ("carry_ptr", "previous_ptr", "logits_ptr", "product_ptr")
     types = {"live_ptr": "*i32", "counter_ptr": "*i32", "operand_ptr": "*bf16", "W_ptr": "*bf16"}
     specs = []
     variants = (
-        ("bf16", 2, 1, 512, False),
-        ("bf16", 2, 1, 128, True),
-        ("fp32", 2, 2, 512, True),
-        ("fp32", 3, 3, 128, False),
+        ("bf16", "fp32", 2, 1, 512, False),
+        ("bf16", "fp32", 2, 1, 128, True),
+        ("fp32", "fp32", 2, 2, 512, True),
+        ("fp32", "fp32", 3, 3, 128, False),
+        ("bf16", "bf16", 2, 1, 16, False),
     )
-    for storage, parts, weight_parts, rows, adjoint in variants:
+    for storage, stored, parts, weight_parts, rows, adjoint in variants:
         options = tiles(rows, 4096, parts, weight_parts, 132)
         spec = compile_spec(
-            advance_kernel, storage, float32, types=types, num_warps=options.pop("num_warps"), W_stride_k=1,
-            ADJOINT=adjoint, PARTS=parts, W_PARTS=weight_parts, EVEN_D=True, BARRIER=True, **options,
+            advance_kernel, storage, float32, types=types | {"out_ptr": f"*{stored}"}, num_warps=options.pop("num_warps"),
+            W_stride_k=1, ADJOINT=adjoint, PARTS=parts, W_PARTS=weight_parts, EVEN_D=True, BARRIER=True, **options,
         )  # fmt: skip
         specs.append(aligned(spec, "R", "D", "W_stride_part", "W_stride_i"))
     return specs
@@ -151,3 +154,25 @@ class Rows(_rows.Rows):
                 run(j, j + 1, False)
         else:
             run(0, steps, steps > 1)
+
+
+# ---- the choice --------------------------------------------------------------------
+
+FEW_ROWS = 2  # matrix times vector, one after another, takes less time for so many
+
+
+def walk(cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int = 0) -> None:
+    """Take all steps from `first` on one after another: all batch rows together if they are many, with the product as matrix
+    times vector if they are few, more than the device holds at once, or in float64.
+
+    Args:
+        state: [B, D], contiguous, before step `first`, in the arithmetic dtype; becomes the state after the last step.
+        out: [B, T, D], contiguous, gets the states from `first` on, rounded to its dtype.
+    """
+    T = cell.shape[1]
+    if first == T:
+        return
+    if are_many(cell, FEW_ROWS):
+        Rows(cell, state, T).advance(out, first, T - first, T - first)
+    else:
+        walk_gated(cell.inflow, cell.gamma, cell.slope, cell.weight, cell.bias, state, out, first)

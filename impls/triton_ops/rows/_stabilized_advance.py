@@ -18,8 +18,9 @@ from .._device import sigmoid
 from .._stabilized_walk import walk_stabilized
 from .._stabilizer import stabilized
 from ._product import barrier, load_tile, publish, slice_of, weighted
+from ._rows import are_many
 from ._stabilized_cell import Forward
-from ._stabilized_rows import Rows, specs_of
+from ._stabilized_rows import FEW_ROWS, Rows, specs_of
 from ._sums import load_moments, store_moments
 
 # ---- device code -------------------------------------------------------------------
@@ -118,13 +119,28 @@ class ForwardRows(Rows):
         return (cell.z, cell.gate_z, cell.gamma, cell.bias, form.weight, form.shift), strides, options
 
 
-def walk_forward(cell: Forward, state: torch.Tensor, out: torch.Tensor, first: int) -> None:
-    """Take all steps from `first` on one by one: state [B, D], which is used up, out [B, T, D]."""
+# ---- the choice --------------------------------------------------------------------
+
+
+def walk_forward(cell: Forward, state: torch.Tensor, out: torch.Tensor, first: int = 0) -> None:
+    """Take all steps from `first` on one after another: all batch rows together if they are many, with the product as matrix
+    times vector if they are few, more than the device holds at once, or in float64.
+
+    Args:
+        state: [B, D], contiguous, before step `first`, in the arithmetic dtype; used up.
+        out: [B, T, D], contiguous, gets the states from `first` on, rounded to its dtype.
+    """
     form, T = cell.stabilizer, cell.shape[1]
-    if first < T:
-        found = torch.empty_like(out[:, first:], memory_format=torch.contiguous_format)
-        walk_stabilized(
-            cell.z[:, first:], cell.gate_z[:, first:], cell.gamma[:, first:], cell.weight, cell.bias, form.weight,
-            form.shift, state, found, {"NORM": form.norm, "EPS": form.eps, "CLIP": form.clip},
-        )  # fmt: skip
-        out[:, first:] = found
+    if first == T:
+        return
+    if are_many(cell, FEW_ROWS):
+        ForwardRows(cell, state, T).advance(out, first, T - first, T - first)
+        return
+    rest = out[:, first:]
+    found = rest.contiguous()
+    walk_stabilized(
+        cell.z[:, first:], cell.gate_z[:, first:], cell.gamma[:, first:], cell.weight, cell.bias, form.weight, form.shift,
+        state, found, {"NORM": form.norm, "EPS": form.eps, "CLIP": form.clip},
+    )  # fmt: skip
+    if found is not rest:
+        rest.copy_(found)

@@ -19,8 +19,9 @@ from .._stabilized_mixing import Mixing
 from .._stabilized_walk import walk_stabilized_adjoint
 from .._stabilizer import before_clip, before_norm
 from ._product import barrier, load_tile, publish, slice_of, weighted
+from ._rows import are_many
 from ._stabilized_cell import Backward
-from ._stabilized_rows import Rows, specs_of
+from ._stabilized_rows import FEW_ROWS, Rows, specs_of
 from ._sums import load_averages, store_averages
 
 # ---- device code -------------------------------------------------------------------
@@ -128,20 +129,36 @@ class BackwardRows(Rows):
         return arrays, (*cell.grad.stride(), *cell.gamma.stride()), {"NORM": form.norm, "CLIP": form.clip}
 
 
-def walk_backward(cell: Backward, state: torch.Tensor, out: torch.Tensor, first: int) -> None:
-    """Take all steps from `first` on one by one: state [B, D], out [B, T, D]. They step back through the first T - first
-    times, of whose last the state is wanted by the loss and by the time after it."""
+# ---- the choice --------------------------------------------------------------------
+
+
+def walk_backward(cell: Backward, state: torch.Tensor, out: torch.Tensor, first: int = 0) -> None:
+    """As walk_forward; state and out, [B, T, D] in the arithmetic dtype, are what the loss wants of mixes. The steps lead back
+    through the first T - first times, of whose last the state is wanted by the loss and by the time after it."""
     form, T = cell.stabilizer, cell.shape[1]
-    rest = T - first
-    if rest == 0:
+    times = T - first
+    if times == 0:
         return
-    grad, mixing = cell.grad[:, :rest], Mixing(*(array[:, :rest].contiguous() for array in cell.mixing))
+    if are_many(cell, FEW_ROWS):
+        BackwardRows(cell, state, T).advance(out, first, times, times)
+        return
+    grad, mixing = cell.grad[:, :times], Mixing(*(array[:, :times].contiguous() for array in cell.mixing))
     if first:
-        gates, slopes = cell.mixing.gates[:, rest], cell.mixing.slopes[:, rest]
-        wanted = torch.addcmul(multiply(slopes * state, cell.weight.T), 1 - gates + cell.gamma[:, rest], state)
-        grad = grad.to(torch.float32, copy=True)
+        gates, slopes = cell.mixing.gates[:, times], cell.mixing.slopes[:, times]
+        wanted = torch.addcmul(multiply(slopes * state, cell.weight.T), 1 - gates + cell.gamma[:, times], state)
+        grad = grad.to(state.dtype, copy=True)
         grad[:, -1] += wanted
-    found, *_ = walk_stabilized_adjoint(
-        grad, cell.gamma[:, :rest], cell.weight, form.weight, form.shift, mixing, {"NORM": form.norm, "CLIP": form.clip}
+    rest = out[:, :times]
+    found = rest.contiguous()
+    walk_stabilized_adjoint(
+        grad,
+        cell.gamma[:, :times],
+        cell.weight,
+        form.weight,
+        form.shift,
+        mixing,
+        found,
+        {"NORM": form.norm, "CLIP": form.clip},
     )
-    out[:, :rest] = found
+    if found is not rest:
+        rest.copy_(found)

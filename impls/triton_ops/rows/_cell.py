@@ -19,7 +19,8 @@ SAMPLE = 256  # steps from which the rate is estimated
 @dataclass(frozen=True)
 class Cell(_rows.Cell):
     """inflow, gamma, slope [B, T, D] with any strides; weight [D, D] with contiguous rows; bias [D]. slope is None
-    forwards. All in bfloat16 or float32; the state is float32 and never rounded to less."""
+    forwards. In any float dtype; the state is in the arithmetic dtype, float32 (float64 for float64), and never rounded to
+    less."""
 
     inflow: torch.Tensor
     gamma: torch.Tensor
@@ -57,11 +58,6 @@ class Cell(_rows.Cell):
             slope.square().mean() * torch.linalg.vector_norm(self.weight, dtype=torch.float32) ** 2 / self.shape[2]
         )
         return (gamma.square().mean((0, 1)).amax() + through_gate).log() / 2
-
-
-def in_cell_dtype(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """bfloat16 and float32 as they are; float16 as float32, since the parts of a float32 would leave its range."""
-    return tuple(array.float() if array.dtype == torch.float16 else array for array in arrays)
 
 
 def _at(stream: torch.Tensor, chunk: int, step: int, like: torch.Tensor) -> torch.Tensor:
