@@ -16,7 +16,7 @@ if not torch.cuda.is_available():
 
 from mmrec.impls import triton_ops
 from mmrec.impls.triton_ops import _gated_walk, _launch, _scan, _stabilized_walk
-from mmrec.impls.triton_ops.rows import _advance, _stabilized_rows, _tiles
+from mmrec.impls.triton_ops.rows import _advance, _stabilized_adjoint, _stabilized_advance, _stabilized_rows, _tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FLOAT64, FLOAT32, BFLOAT16, FLOAT16 = DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -238,14 +238,21 @@ def test_a_program_takes_several_rows_of_a_wide_recurrence_abreast(name, options
     assert_matches_formula(name, options, inputs(name, batch, 3, WIDE, FLOAT64), steps=3)
 
 
+@pytest.fixture
+def two_rows_are_few(monkeypatch):
+    """Of a wide recurrence."""
+    for module in (_advance, _stabilized_advance, _stabilized_adjoint):
+        monkeypatch.setattr(module, "FEW", 2 * WIDE)
+
+
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT16], ids=["float32", "float16"])
 @every_recurrence
-def test_many_rows_of_a_wide_recurrence_match_the_formula(name, options, dtype):
+def test_many_rows_of_a_wide_recurrence_match_the_formula(name, options, dtype, two_rows_are_few):
     assert_matches_formula(name, options, inputs(name, 5, 2, WIDE, dtype), steps=2)
 
 
 @pytest.mark.parametrize(("name", "options"), CASES[4:6], ids=["gated", "rms"])
-def test_many_rows_are_rounded_once_where_they_are_stored(name, options):
+def test_many_rows_are_rounded_once_where_they_are_stored(name, options, two_rows_are_few):
     """Kept for the gradient in float32 or not."""
     arrays, op = inputs(name, 5, 1, WIDE, FLOAT16), getattr(triton_ops, name)
     kept = op(*(array.detach().requires_grad_() for array in arrays), **options)
@@ -262,8 +269,10 @@ TOGETHER = {
 }
 
 
-@pytest.mark.parametrize(("name", "few"), [("gated_recurrence", 2), ("stabilized_recurrence", 4)])
-def test_batch_rows_go_together_if_they_are_many_and_the_device_multiplies_them_at_once(name, few, monkeypatch):
+@pytest.mark.parametrize("name", ONE_AFTER_ANOTHER)
+def test_batch_rows_go_together_if_they_are_many_and_the_device_multiplies_them_at_once(
+    name, two_rows_are_few, monkeypatch
+):
     launched = set()
 
     def launch(kernel, *arguments, **options):
@@ -280,12 +289,12 @@ def test_batch_rows_go_together_if_they_are_many_and_the_device_multiplies_them_
         value_and_gradients(getattr(triton_ops, name), arrays, arrays[0])
         return launched
 
-    assert kernels_for(few, FLOAT32) == ONE_AFTER_ANOTHER[name]
-    assert kernels_for(few + 1, FLOAT32) == TOGETHER[name]
-    assert kernels_for(few + 1, FLOAT16) == TOGETHER[name]
-    assert kernels_for(few + 1, FLOAT64) == ONE_AFTER_ANOTHER[name]
-    monkeypatch.setattr(_tiles, "MOST_ROWS", few)
-    assert kernels_for(few + 1, FLOAT32) == ONE_AFTER_ANOTHER[name]
+    assert kernels_for(2, FLOAT32) == ONE_AFTER_ANOTHER[name]
+    assert kernels_for(3, FLOAT32) == TOGETHER[name]
+    assert kernels_for(3, FLOAT16) == TOGETHER[name]
+    assert kernels_for(3, FLOAT64) == ONE_AFTER_ANOTHER[name]
+    monkeypatch.setattr(_tiles, "MOST_ROWS", 2)
+    assert kernels_for(3, FLOAT32) == ONE_AFTER_ANOTHER[name]
 
 
 def assert_no_steps_give_nothing(name, options, channels):

@@ -72,7 +72,7 @@ def assert_near(found, expected, rest=0.0):
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float16))
 @pytest.mark.parametrize("adjoint", (False, True))
 def test_walking_takes_every_step_from_any_on(adjoint, dtype, first, few, monkeypatch):
-    monkeypatch.setattr(_advance, "FEW_ROWS", few)
+    monkeypatch.setattr(_advance, "FEW", few * D)
     cell, state = cells(dtype)[adjoint]
     expected, out = states_of(cell, state), torch.full(cell.shape, torch.nan, device=DEVICE)
 

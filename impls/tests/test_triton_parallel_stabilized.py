@@ -124,7 +124,7 @@ def test_advancing_all_chunks_of_the_adjoint_gives_what_the_loss_wants_of_every_
 @every_stabilizer
 def test_walking_takes_every_step_from_any_on(norm, clip, first, few, monkeypatch):
     for module in (_stabilized_advance, _stabilized_adjoint):
-        monkeypatch.setattr(module, "FEW_ROWS", few)
+        monkeypatch.setattr(module, "FEW", few * D)
     arrays = arguments()
     loop = Loop(arrays, norm, clip)
     forwards, backwards = (torch.full((B, T, D), torch.nan, device=DEVICE) for _ in range(2))

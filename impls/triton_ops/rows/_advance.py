@@ -158,7 +158,7 @@ class Rows(_rows.Rows):
 
 # ---- the choice --------------------------------------------------------------------
 
-FEW_ROWS = 2  # matrix times vector, one after another, takes less time for so many
+FEW = 10 * 1024  # numbers, of all rows; of so few, matrix times vector row by row takes less time (measured)
 
 
 def walk(cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int = 0) -> None:
@@ -172,7 +172,7 @@ def walk(cell: Cell, state: torch.Tensor, out: torch.Tensor, first: int = 0) -> 
     T = cell.shape[1]
     if first == T:
         return
-    if are_many(cell, FEW_ROWS):
+    if are_many(cell, FEW):
         Rows(cell, state, T).advance(out, first, T - first, T - first)
     else:
         walk_gated(cell.inflow, cell.gamma, cell.slope, cell.weight, cell.bias, state, out, first)

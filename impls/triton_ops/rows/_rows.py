@@ -77,6 +77,6 @@ class Rows(ABC):
 
 
 def are_many(cell: Cell, few: int) -> bool:
-    """Whether the batch has more than a few rows, and tensor cores can multiply them all at once."""
+    """Whether the states of the batch are more than a few numbers, and tensor cores can multiply all its rows at once."""
     B, _, D = cell.shape
-    return few < B <= most_rows(D, cell.device) and cell.weight.dtype != torch.float64
+    return few < B * D and most_rows(D, cell.device) >= B and cell.weight.dtype != torch.float64

@@ -21,7 +21,7 @@ from .._stabilizer import before_clip, before_norm
 from ._product import barrier, load_tile, publish, slice_of, weighted
 from ._rows import are_many
 from ._stabilized_cell import Backward
-from ._stabilized_rows import FEW_ROWS, Rows, specs_of
+from ._stabilized_rows import FEW, Rows, specs_of
 from ._sums import load_averages, store_averages
 
 # ---- device code -------------------------------------------------------------------
@@ -139,7 +139,7 @@ def walk_backward(cell: Backward, state: torch.Tensor, out: torch.Tensor, first:
     times = T - first
     if times == 0:
         return
-    if are_many(cell, FEW_ROWS):
+    if are_many(cell, FEW):
         BackwardRows(cell, state, T).advance(out, first, times, times)
         return
     grad, mixing = cell.grad[:, :times], Mixing(*(array[:, :times].contiguous() for array in cell.mixing))

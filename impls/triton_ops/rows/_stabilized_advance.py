@@ -20,7 +20,7 @@ from .._stabilizer import stabilized
 from ._product import barrier, load_tile, publish, slice_of, weighted
 from ._rows import are_many
 from ._stabilized_cell import Forward
-from ._stabilized_rows import FEW_ROWS, Rows, specs_of
+from ._stabilized_rows import FEW, Rows, specs_of
 from ._sums import load_moments, store_moments
 
 # ---- device code -------------------------------------------------------------------
@@ -133,7 +133,7 @@ def walk_forward(cell: Forward, state: torch.Tensor, out: torch.Tensor, first: i
     form, T = cell.stabilizer, cell.shape[1]
     if first == T:
         return
-    if are_many(cell, FEW_ROWS):
+    if are_many(cell, FEW):
         ForwardRows(cell, state, T).advance(out, first, T - first, T - first)
         return
     rest = out[:, first:]
