@@ -98,11 +98,19 @@ def odds_against(logit, bias):
 
 
 @device_function
+def exactly(VALUE: tl.constexpr, x):
+    """A constant in the dtype of x. Triton 3.6 rounds one to float32 where it is compared, and not where it is chosen: in
+    float64 a clipped number would not be equal to its bound."""
+    return tl.full((), VALUE, x.dtype)
+
+
+@device_function
 def decay(base_odds, context_odds):
     """The product of two sigmoids, clipped (GAMMA-5, GAMMA-6), of the odds against each: one division for both."""
     gamma = reciprocal((1.0 + base_odds) * (1.0 + context_odds))
-    gamma = tl.where(gamma > HIGHEST_DECAY, HIGHEST_DECAY, gamma)  # one instruction, as the next; `clip` is three
-    return tl.where(gamma < LOWEST_DECAY, LOWEST_DECAY, gamma)
+    lowest, highest = exactly(LOWEST_DECAY, gamma), exactly(HIGHEST_DECAY, gamma)
+    gamma = tl.where(gamma > highest, highest, gamma)  # one instruction, as the next; `clip` is three
+    return tl.where(gamma < lowest, lowest, gamma)
 
 
 @device_function
@@ -118,4 +126,5 @@ def decay_slopes(gamma, base_odds, context_odds):
 @device_function
 def unless_clipped(gamma, gradient):
     """The gradient of a logit; none passes a decay where the clip binds (ADJ-8)."""
-    return tl.where((gamma <= LOWEST_DECAY) | (gamma >= HIGHEST_DECAY), 0.0, gradient)
+    lowest, highest = exactly(LOWEST_DECAY, gamma), exactly(HIGHEST_DECAY, gamma)
+    return tl.where((gamma <= lowest) | (gamma >= highest), 0.0, gradient)
