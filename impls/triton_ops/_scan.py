@@ -40,7 +40,8 @@ class Held(NamedTuple):
     registers: int | None = None
 
 
-# Chosen on an H200 (notes/scan.md): longer segments hand over less often, more warps hide more of the memory's latency.
+# Chosen on an H200 (notes/scan.md), the gated ones on an H100 (notes/decay_gate.md): longer segments hand over less often,
+# more warps hide more of the memory's latency.
 # Where backward computes states again, forward leaves those behind that enter backward's segments: its own are so long
 # as one or several of them.
 FORWARD = {
