@@ -34,17 +34,31 @@ def effort(work: Callable[[], Any], clock: Callable[[], float], kind: str) -> di
 
 
 def too_slow(case: Case, source: Source, device: Device) -> str:
-    """Why a long loop is not even tried, or "": from the time of a few of its steps, which all cost the same."""
+    """Why a long loop is not even tried, or "": from the time of a few of its steps, which all cost the same.
+
+    Where that says no, it is asked again from the time that as many more steps take: what a call takes however many
+    there are does not grow with them, and who solves a recurrence in parallel takes little else.
+    """
     if not is_long_loop(case):
         return ""
-    few = replace(case, lengths=replace(case.lengths, T=case.lengths.T // PROBED))
-    work, clock = prepare(source, few, device), clock_of(case.framework, device.kind)
-    work()
-    estimate = PROBED * min(_seconds(work, clock) for _ in range(2))
-    if estimate <= LONGEST_CALL[device.kind]:
+    few, limit = case.lengths.T // PROBED, LONGEST_CALL[device.kind]
+    first = _seconds_of_steps(few, case, source, device)
+    if PROBED * first <= limit:
         return ""
-    return (f"not timed: {case.implementation}, {case.group} would take about {estimate:.2g} s, {PROBED} times its "
-            f"{few.lengths.T} first steps; a call may take {LONGEST_CALL[device.kind]:g} s")  # fmt: skip
+    more = max(0.0, _seconds_of_steps(2 * few, case, source, device) - first)
+    estimate = first + (PROBED - 1) * more
+    if estimate <= limit:
+        return ""
+    return (f"not timed: {case.implementation}, {case.group} would take about {estimate:.2g} s, by what its {few} and "
+            f"{2 * few} first steps take; a call may take {limit:g} s")  # fmt: skip
+
+
+def _seconds_of_steps(steps: int, case: Case, source: Source, device: Device) -> float:
+    """The better of two calls that take so many steps, after one that compiles."""
+    work = prepare(source, replace(case, lengths=replace(case.lengths, T=steps)), device)
+    clock = clock_of(case.framework, device.kind)
+    work()
+    return min(_seconds(work, clock) for _ in range(2))
 
 
 def _seconds(work: Callable[[], Any], clock: Callable[[], float]) -> float:

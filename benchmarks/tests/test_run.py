@@ -60,18 +60,19 @@ def test_a_long_loop_is_timed_over_a_few_steps_first(monkeypatch):
 
     def prepared(source, case, device):
         asked.append(case.lengths.T)
-        return lambda: now.__setitem__(0, now[0] + case.lengths.T * source.function())
+        return lambda: now.__setitem__(0, now[0] + source.function(case.lengths.T))
 
     monkeypatch.setattr(measurement, "prepare", prepared)
     monkeypatch.setattr(measurement, "clock_of", lambda framework, kind: lambda: now[0])
 
-    slow = measurement.too_slow(LOOP, Source(lambda: 1e-4), GPU)
-    fast = measurement.too_slow(LOOP, Source(lambda: 1e-5), GPU)
+    slow = measurement.too_slow(LOOP, Source(lambda steps: 1e-4 * steps), GPU)
+    fast = measurement.too_slow(LOOP, Source(lambda steps: 1e-5 * steps), GPU)
+    parallel = measurement.too_slow(LOOP, Source(lambda steps: 0.03 + 1e-6 * steps), GPU)
 
-    assert "would take about 3.3 s, 64 times its 512 first steps; a call may take 1 s" in slow
-    assert fast == ""
-    assert asked == [512, 512]
-    assert measurement.too_slow(CASE, Source(lambda: 1e9), GPU) == "", "a scan is no loop over its steps"
+    assert "would take about 3.3 s, by what its 512 and 1024 first steps take; a call may take 1 s" in slow
+    assert fast == parallel == ""
+    assert asked == [512, 1024, 512, 512, 1024]
+    assert measurement.too_slow(CASE, Source(lambda steps: 1e9), GPU) == "", "a scan is no loop over its steps"
 
 
 class OutOfMemoryError(RuntimeError):
