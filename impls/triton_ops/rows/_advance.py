@@ -19,7 +19,7 @@ from .._launch import INTERPRETED, launch
 from .._parts import parts_of
 from . import _rows
 from ._cell import Cell
-from ._product import barrier, load_tile, publish, slice_of, weighted
+from ._product import barrier, load_tile, multiply_rows, publish, slice_of
 from ._rows import are_many
 from ._tiles import tiles
 
@@ -44,12 +44,10 @@ def advance_kernel(
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
     bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(tl.float32)
     for j in range(start, stop):
-        Wx = weighted(
-            operand_ptr + ((j + steps) % 2) * PARTS * R * D, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
-            PARTS, W_PARTS, EVEN_D, BLOCK_R, BLOCK_D, BLOCK_K, STAGES,
+        multiply_rows(
+            product_ptr, operand_ptr + ((j + steps) % 2) * PARTS * R * D, W_ptr, r, d, R, D,
+            W_stride_part, W_stride_i, W_stride_k, PARTS, W_PARTS, EVEN_D, BLOCK_R, BLOCK_D, BLOCK_K, STAGES,
         )  # fmt: skip
-        tl.store(product_ptr + (r * D)[:, None] + d[None, :], Wx, mask=(r < R)[:, None] & (d < D)[None, :])
-        tl.debug_barrier()
         kept = j - (steps - 2)  # 0 and 1 in the last two steps
         for low in tl.range(block, block + BLOCK_R, SLICE, loop_unroll_factor=1, num_stages=1):
             row, batch, begin, tile, known = slice_of(low, d, R, B, chunk, D, SLICE)

@@ -57,10 +57,11 @@ def load_part(tile, part, rows, columns, EVEN_D: tl.constexpr, CACHE: tl.constex
 
 
 @triton.jit
-def weighted(operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
-             PARTS: tl.constexpr, W_PARTS: tl.constexpr, EVEN_D: tl.constexpr,
-             BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
-    """W times the operand, [rows, channels]: of the products of their parts, which lie one after another, the largest."""
+def multiply_rows(product_ptr, operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
+                  PARTS: tl.constexpr, W_PARTS: tl.constexpr, EVEN_D: tl.constexpr,
+                  BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
+    """Store W times the operand, [rows, channels], for all threads of the program to read: of the products of their parts,
+    which lie one after another, the largest."""
     k = tl.arange(0, BLOCK_K)
     part, known = R * D, (r < R)[:, None]
     found = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
@@ -85,4 +86,5 @@ def weighted(operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride
         if W_PARTS > 2:
             W_third = load_part(W_tile, 2 * W_stride_part, (d < D)[None, :], within[:, None], EVEN_D, "")
             found = tl.dot(x, W_third, found, input_precision="ieee")
-    return found
+    tl.store(product_ptr + (r * D)[:, None] + d[None, :], found, mask=known & (d < D)[None, :])
+    tl.debug_barrier()

@@ -18,7 +18,7 @@ from .._parts import multiply
 from .._stabilized_mixing import Mixing
 from .._stabilized_walk import walk_stabilized_adjoint
 from .._stabilizer import before_clip, before_norm
-from ._product import barrier, load_tile, publish, slice_of, weighted
+from ._product import barrier, load_tile, multiply_rows, publish, slice_of
 from ._rows import are_many
 from ._stabilized_cell import Backward
 from ._stabilized_rows import FEW, Rows, specs_of
@@ -63,12 +63,10 @@ def advance_adjoint_kernel(
     for j in range(start, stop):
         if STAGE == "mix" or STAGE == "all":
             r = block + tl.arange(0, BLOCK_R)
-            Wx = weighted(
-                operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
+            multiply_rows(
+                logits_ptr, operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
                 PARTS, W_PARTS, EVEN_D, BLOCK_R, BLOCK_D, BLOCK_K, STAGES,
             )  # fmt: skip
-            tl.store(logits_ptr + (r * D)[:, None] + d[None, :], Wx, mask=(r < R)[:, None] & (d < D)[None, :])
-            tl.debug_barrier()
             for low in tl.range(block, block + BLOCK_R, SLICE, loop_unroll_factor=1, num_stages=1):
                 row, batch, begin, tile, known = slice_of(low, d, R, B, chunk, D, SLICE)
                 t = T - 1 - (begin + first + j)

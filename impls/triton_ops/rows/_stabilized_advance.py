@@ -17,7 +17,7 @@ from .._compile import CompileSpec
 from .._device import sigmoid
 from .._stabilized_walk import walk_stabilized
 from .._stabilizer import stabilized
-from ._product import barrier, load_tile, publish, slice_of, weighted
+from ._product import barrier, load_tile, multiply_rows, publish, slice_of
 from ._rows import are_many
 from ._stabilized_cell import Forward
 from ._stabilized_rows import FEW, Rows, specs_of
@@ -57,12 +57,10 @@ def advance_stabilized_kernel(
     for j in range(start, stop):
         if STAGE == "mix" or STAGE == "all":
             r = block + tl.arange(0, BLOCK_R)
-            Wh = weighted(
-                operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
+            multiply_rows(
+                logits_ptr, operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
                 PARTS, W_PARTS, EVEN_D, BLOCK_R, BLOCK_D, BLOCK_K, STAGES,
             )  # fmt: skip
-            tl.store(logits_ptr + (r * D)[:, None] + d[None, :], Wh, mask=(r < R)[:, None] & (d < D)[None, :])
-            tl.debug_barrier()
             for low in tl.range(block, block + BLOCK_R, SLICE, loop_unroll_factor=1, num_stages=1):
                 row, batch, begin, tile, known = slice_of(low, d, R, B, chunk, D, SLICE)
                 time = begin + first + j
