@@ -67,9 +67,9 @@ def gelu_derivative(x, FORM: tl.constexpr):
 
 
 @device_function
-def clip(x, LOW: tl.constexpr, HIGH: tl.constexpr):
+def clip(x, low, high):
     # Not tl.clamp: a NaN must stay NaN.
-    return tl.where(x < LOW, LOW, tl.where(x > HIGH, HIGH, x))
+    return tl.where(x < low, low, tl.where(x > high, high, x))
 
 
 @device_function

@@ -45,14 +45,14 @@ def normalized(standard, weight, shift, NORM: tl.constexpr):
 
 
 @device_function
-def stabilized(u, mean, scale, weight, shift, NORM: tl.constexpr, CLIP: tl.constexpr):
-    return clip(normalized(standardized(u, mean, scale, NORM), weight, shift, NORM), -CLIP, CLIP)
+def stabilized(u, mean, scale, weight, shift, NORM: tl.constexpr, limit):
+    return clip(normalized(standardized(u, mean, scale, NORM), weight, shift, NORM), -limit, limit)
 
 
 @device_function
-def before_clip(wanted, standard, weight, shift, NORM: tl.constexpr, CLIP: tl.constexpr):
+def before_clip(wanted, standard, weight, shift, NORM: tl.constexpr, limit):
     """The gradient of what is clipped, given that of the state: none where the clip binds."""
-    return tl.where(tl.abs(normalized(standard, weight, shift, NORM)) <= CLIP, wanted, 0.0)
+    return tl.where(tl.abs(normalized(standard, weight, shift, NORM)) <= limit, wanted, 0.0)
 
 
 @device_function

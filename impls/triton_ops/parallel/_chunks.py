@@ -27,7 +27,7 @@ def then(a_first, b_first, a_second, b_second):
     return a_second * a_first, a_second * b_first + b_second
 
 
-@triton.jit(do_not_specialize=["first", "steps"])
+@triton.jit(do_not_specialize=["first", "steps", "B", "T", "chunk"])
 def freeze_kernel(
     inflow_ptr, gamma_ptr, bias_ptr, factor_ptr, value_ptr, first, steps, B, T, chunk, D,
     inflow_stride_b, inflow_stride_t, inflow_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,

@@ -6,6 +6,7 @@ launch; then the rows are asked where their new states meet the stored ones. The
 rough steps, with operands of one part.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ._verdict import Splices
 
 FEWEST_STEPS = 16
 FEWEST_BEFORE_VERDICT = 8  # steps of a restart
+OVERHEAD = 80  # rows by which a step would take longer if it were only products (measured)
 ROUGH = 2.0**-8  # how near the rough steps come: their operands are that rough
 MOST_ROUGH_PASSES = 6
 
@@ -51,19 +53,19 @@ def solve(
     """All states [B, T, D] in float32 from initial [B, D] in float32 on, and how they were found."""
     B, T, D = cell.shape
     rate = cell.rate().item()
-    most = most_rows(D, cell.device)
     if chunk is None:
-        chunk = default_chunk(B, T, most)
-        if steps_to_shrink(rate, 1 / UNIT, T) > chunk:  # longer chunks, of which more than the beginning is forgotten
-            chunk = default_chunk(B, T, max(B, most // 4))
+        chunk = default_chunk(B, T, most_rows(D, cell.device), steps_to_shrink(rate, 1 / UNIT, T))
     chunk = min(chunk, T)
     solver = Solver(method, cell, initial, chunk, rate, tolerance)
     return solver.out, solver.run(solver.guess())
 
 
-def default_chunk(B: int, T: int, rows: int) -> int:
-    """As few steps a chunk as `rows` rows allow, but no fewer than FEWEST_STEPS."""
-    return max(FEWEST_STEPS, triton.cdiv(T, rows // B))
+def default_chunk(B: int, T: int, most: int, memory: int) -> int:
+    """As many steps a chunk as let all be done soonest, but no fewer than FEWEST_STEPS: many rows make short chunks, and few
+    make short steps, of which each chunk takes as many more as its beginning is remembered."""
+    known = (1, 2, 4, 8) if memory < T else (4,)  # if it may not contract, neither much time nor much hope is spent
+    choices = {max(FEWEST_STEPS, triton.cdiv(T, max(1, most // fewer // B))) for fewer in known}
+    return min(choices, key=lambda chunk: (chunk + memory) * (triton.cdiv(T, chunk) * B + OVERHEAD))
 
 
 class Solver:
@@ -76,6 +78,7 @@ class Solver:
         self.out = torch.empty(cell.shape, dtype=torch.float32, device=cell.device)
         self.splices = method.splices(cell, self.count * self.B, tolerance)
         self.depth = 0
+        self.found: list[Mismatch] = []  # after one pass and the next, while they do not fit
         memory = steps_to_shrink(rate, 1 / ROUGH, chunk)
         self.skipped = chunk - memory  # steps of a chunk that may be wrong and its end still nearly right
         self.first, self.last = (
@@ -95,30 +98,35 @@ class Solver:
             rows.carry.copy_((factor * begun + value).view_as(rows.carry))
             self._advance(rows, self.skipped, self.chunk - self.skipped, 0)
             return torch.cat([self.initial[None], rows.carry.view(begun.shape)[:-1]])
-        borders, sizes = Borders(self.initial, begun, self.factor), [math.inf]
+        borders, before = Borders(self.initial, begun, self.factor), math.inf
         while True:
             self._advance(rows, 0, self.chunk, 0)
-            sizes.append(borders.compare(rows.carry, rows.live).size)
+            mismatch = borders.compare(rows.carry, rows.live)
             borders.correct(rows.carry, rows.live)
-            if sizes[-1] <= ROUGH or not sizes[-1] < sizes[-2] / 2 or len(sizes) > MOST_ROUGH_PASSES:
+            if mismatch.size <= ROUGH:
+                self.found = []  # what is left may be the operands' roughness
                 return borders.begun
+            self.found.append(mismatch)
+            if not mismatch.size < before / 2 or len(self.found) == MOST_ROUGH_PASSES:
+                return borders.begun
+            before = mismatch.size
             rows.live.fill_(1)
 
     def run(self, begun: torch.Tensor) -> Report:
         rows, borders = self._rows(begun), Borders(self.initial, begun, self.factor)
         self._advance(rows, 0, self.chunk, self.chunk)
-        found: list[Mismatch] = []
-        while True:
+        for passes in itertools.count(1):
             mismatch = borders.compare(rows.carry, rows.live)
             if mismatch.rows == 0:
-                return self._report(len(found) + 1, False)
-            found.append(mismatch)
+                break
+            self.found.append(mismatch)
             done = mismatch.first // self.B  # every chunk before this one is right
-            if is_hopeless(found, self.count - done, self.splices.NEAR):
+            if is_hopeless(self.found, self.count - done, self.splices.NEAR):
                 self._walk(borders.due[done], done)
-                return self._report(len(found), True)
+                return self._report(passes, True)
             borders.correct(rows.carry, rows.live)
             self._restart(rows, steps_to_shrink(self.rate, max(1.0, mismatch.size / self.splices.NEAR), self.chunk))
+        return self._report(passes, False)
 
     def _restart(self, rows: Rows, expected: int) -> None:
         """Run the live rows until they meet what is stored, after so many steps as expected, or to the ends of their
@@ -130,7 +138,7 @@ class Solver:
             self.splices.judge(rows, self.out, first - rows.KEPT)
             if not rows.live.any().item():
                 return
-            steps = max(FEWEST_BEFORE_VERDICT, first // 2)
+            steps = max(FEWEST_BEFORE_VERDICT, first // 8)
         self._advance(rows, first, self.chunk - first, self.chunk - first)
 
     def _rows(self, begun: torch.Tensor, parts: int | None = None) -> Rows:

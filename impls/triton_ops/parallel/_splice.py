@@ -53,7 +53,7 @@ def room_of_sum(inflow, logits, terms, share, ADJOINT: tl.constexpr):
         return share * terms * tl.abs(inflow * gate * (1.0 - gate))
 
 
-@triton.jit(do_not_specialize=["step"])
+@triton.jit(do_not_specialize=["step", "R", "B", "T", "chunk"])
 def splice_kernel(
     inflow_ptr, gamma_ptr, terms_ptr, previous_ptr, logits_ptr, carry_ptr, out_ptr, live_ptr, defect_ptr,
     step, R, B, T, chunk, D, inflow_stride_b, inflow_stride_t, inflow_stride_d, gamma_stride_b, gamma_stride_t,

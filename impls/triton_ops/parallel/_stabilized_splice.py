@@ -74,12 +74,12 @@ def verdict(new, stored, room, inside, stored_at, live_at, defect_at):
         tl.store(stored_at, new, mask=inside)
 
 
-@triton.jit(do_not_specialize=["step"])
+@triton.jit(do_not_specialize=["step", "B", "T", "chunk"])
 def splice_stabilized_kernel(
     z_ptr, gate_z_ptr, gamma_ptr, weight_ptr, shift_ptr, terms_ptr, previous_ptr, logits_ptr, carry_ptr, out_ptr, live_ptr,
     defect_ptr, step, B, T, chunk, D, z_stride_b, z_stride_t, z_stride_d, gate_z_stride_b, gate_z_stride_t, gate_z_stride_d,
-    gamma_stride_b, gamma_stride_t, gamma_stride_d, share, unit, tolerance,
-    NORM: tl.constexpr, EPS: tl.constexpr, CLIP: tl.constexpr, BLOCK_D: tl.constexpr,
+    gamma_stride_b, gamma_stride_t, gamma_stride_d, share, unit, tolerance, eps, clip,
+    NORM: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Row r has taken `step` of its chunk from the state `previous`; the result is in carry."""
     r = tl.program_id(0).to(tl.int64)
@@ -99,21 +99,21 @@ def splice_stabilized_kernel(
         room = tolerance / 4 * tl.minimum(gate * (1.0 - gate) * (share * terms), 1.0) * (tl.abs(h) + tl.abs(z))
         room += room_of_product(gamma, h, unit)
         u = tl.fma(gamma, h, tl.fma(gate, z, (1.0 - gate) * h))
-        mean, scale = moments(u, inside, D, NORM, EPS)
+        mean, scale = moments(u, inside, D, NORM, eps)
         room = through_norm(room, standardized(u, mean, scale, NORM), scale, inside, D, NORM)
         if NORM != "none":
             room *= tl.abs(tl.load(weight_ptr + d, mask=inside, other=0.0).to(tl.float32))
         new = tl.load(carry_ptr + at, mask=inside, other=0.0)
         stored = tl.load(stored_at, mask=inside, other=0.0)
-        room = tl.where(tl.abs(new) < CLIP, room, 0.0)
+        room = tl.where(tl.abs(new) < clip, room, 0.0)
         verdict(new, stored, room, inside, stored_at, live_ptr + r, defect_ptr + r)
 
 
-@triton.jit(do_not_specialize=["step"])
+@triton.jit(do_not_specialize=["step", "B", "T", "chunk"])
 def splice_adjoint_kernel(
     gamma_ptr, gates_ptr, standards_ptr, scales_ptr, weight_ptr, shift_ptr, terms_ptr, previous_ptr, carry_ptr, out_ptr,
-    live_ptr, defect_ptr, step, B, T, chunk, D, gamma_stride_b, gamma_stride_t, gamma_stride_d, share, unit, tolerance,
-    NORM: tl.constexpr, CLIP: tl.constexpr, BLOCK_D: tl.constexpr,
+    live_ptr, defect_ptr, step, B, T, chunk, D, gamma_stride_b, gamma_stride_t, gamma_stride_d, share, unit, tolerance, clip,
+    NORM: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """As splice_stabilized_kernel; step s of a row is one to time T - 1 - s."""
     r = tl.program_id(0).to(tl.int64)
@@ -133,7 +133,7 @@ def splice_adjoint_kernel(
         later = tl.load(previous_ptr + at, mask=inside, other=0.0)
         room = tolerance / 4 * (share * tl.load(terms_ptr + at, mask=inside, other=0.0))
         room += room_of_product(1.0 - gate + gamma, later, unit)
-        room = before_clip(room, standard, weight, shift, NORM, CLIP)
+        room = before_clip(room, standard, weight, shift, NORM, clip)
         if NORM != "none":
             room *= tl.abs(weight)
         room = through_norm(room, standard, tl.load(scales_ptr + b * T + t), inside, D, NORM)
@@ -145,11 +145,11 @@ def splice_adjoint_kernel(
 def compile_specs() -> list[CompileSpec]:
     kept = ("terms_ptr", "previous_ptr", "logits_ptr", "carry_ptr", "out_ptr", "defect_ptr", "gates_ptr", "standards_ptr",
             "scales_ptr")  # fmt: skip
-    options: dict[str, Any] = {"types": {"live_ptr": "*i32", "share": "fp32", "unit": "fp32", "tolerance": "fp32"}}
-    options |= {"CLIP": 100.0, "BLOCK_D": 4096, "num_warps": 8}
+    numbers = dict.fromkeys(("share", "unit", "tolerance", "eps", "clip"), "fp32")
+    options: dict[str, Any] = {"types": {"live_ptr": "*i32"} | numbers, "BLOCK_D": 4096, "num_warps": 8}
     specs = []
     for storage, norm in (("bf16", "rms"), ("fp32", "layer"), ("fp32", "none")):
-        specs.append(compile_spec(splice_stabilized_kernel, storage, kept, NORM=norm, EPS=1e-6, **options))
+        specs.append(compile_spec(splice_stabilized_kernel, storage, kept, NORM=norm, **options))
         specs.append(compile_spec(splice_adjoint_kernel, storage, kept, NORM=norm, **options))
     return specs
 
@@ -172,7 +172,7 @@ class Splices(_verdict.Splices):
             splice_stabilized_kernel, rows, step,
             (cell.z, cell.gate_z, cell.gamma, form.weight, form.shift, self.terms(rows), rows.previous, rows.logits,
              rows.carry, out),
-            (*cell.z.stride(), *cell.gate_z.stride(), *cell.gamma.stride()), EPS=form.eps,
+            (*cell.z.stride(), *cell.gate_z.stride(), *cell.gamma.stride()), (form.eps, form.clip),
         )  # fmt: skip
 
     def _launch(
@@ -182,15 +182,14 @@ class Splices(_verdict.Splices):
         step: int,
         arrays: tuple[torch.Tensor, ...],
         strides: tuple[int, ...],
-        **options: Any,
+        numbers: tuple[float, ...],
     ) -> None:
         B, T, D = self.cell.shape
         block = triton.next_power_of_2(D)
         launch(
             kernel, (len(rows.carry),), rows.carry.device,
             *arrays, rows.live, self.defect, step, B, T, rows.chunk, D, *strides, D * UNIT * ROUNDED, UNIT * self.tolerance,
-            self.tolerance, NORM=self.form.norm, CLIP=self.form.clip, BLOCK_D=block, num_warps=max(4, min(16, block // 512)),
-            **options,
+            self.tolerance, *numbers, NORM=self.form.norm, BLOCK_D=block, num_warps=max(4, min(16, block // 512)),
         )  # fmt: skip
 
 
@@ -201,5 +200,5 @@ class AdjointSplices(Splices):
             splice_adjoint_kernel, rows, step,
             (cell.gamma, mixing.gates, mixing.standards, mixing.scales, form.weight, form.shift, self.terms(rows), rows.previous,
              rows.carry, out),
-            cell.gamma.stride(),
+            cell.gamma.stride(), (form.clip,),
         )  # fmt: skip

@@ -8,6 +8,8 @@ Memory      the operand of the next step, in parts, passes through two buffers i
 Precision   float32 state; the product as _product.py says
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -19,73 +21,80 @@ from .._launch import INTERPRETED, launch
 from .._parts import parts_of
 from . import _rows
 from ._cell import Cell
-from ._product import barrier, load_tile, multiply_rows, publish, slice_of
+from ._product import COUNTS, complete, load_product, load_tile, meet, multiply_rows, own_rows, publish, slice_of
 from ._rows import are_many
 from ._tiles import tiles
 
 # ---- device code -------------------------------------------------------------------
 
 
-@triton.jit(do_not_specialize=["first", "start", "stop", "steps", "stored_steps"])
+@triton.jit(do_not_specialize=COUNTS)
 def advance_kernel(
     inflow_ptr, gamma_ptr, slope_ptr, W_ptr, bias_ptr, operand_ptr, carry_ptr, previous_ptr, logits_ptr, live_ptr,
     out_ptr, product_ptr, counter_ptr, first, start, stop, steps, stored_steps, R, B, T, chunk, D,
     inflow_stride_b, inflow_stride_t, inflow_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
     slope_stride_b, slope_stride_t, slope_stride_d, W_stride_part, W_stride_i, W_stride_k,
-    ADJOINT: tl.constexpr, PARTS: tl.constexpr, W_PARTS: tl.constexpr, EVEN_D: tl.constexpr, BARRIER: tl.constexpr,
-    BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, SLICE: tl.constexpr,
+    ADJOINT: tl.constexpr, PARTS: tl.constexpr, W_PARTS: tl.constexpr, EVEN_D: tl.constexpr, STAGE: tl.constexpr,
+    SPLITS: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+    SLICE: tl.constexpr,
 ):  # fmt: skip
-    """Row c * B + b takes the steps from c * chunk + first on of batch row b: of all `steps` those in [start, stop).
+    """Row c * B + b takes the steps from c * chunk + first on of batch row b: of all `steps` those in [start, stop), or of each
+    of those only one STAGE: "multiply" or "follow".
 
     Live rows store the first `stored_steps` states. previous [2, R, D] gets the states before the last two steps and
     logits [2, R, D] the gate's logits in them."""
-    block = tl.program_id(1) * BLOCK_R
-    r = block + tl.arange(0, BLOCK_R)
+    own, end = own_rows(BLOCK_R, SPLITS)
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
     bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(tl.float32)
     for j in range(start, stop):
-        multiply_rows(
-            product_ptr, operand_ptr + ((j + steps) % 2) * PARTS * R * D, W_ptr, r, d, R, D,
-            W_stride_part, W_stride_i, W_stride_k, PARTS, W_PARTS, EVEN_D, BLOCK_R, BLOCK_D, BLOCK_K, STAGES,
-        )  # fmt: skip
-        kept = j - (steps - 2)  # 0 and 1 in the last two steps
-        for low in tl.range(block, block + BLOCK_R, SLICE, loop_unroll_factor=1, num_stages=1):
-            row, batch, begin, tile, known = slice_of(low, d, R, B, chunk, D, SLICE)
-            time = begin + first + j
-            inside = known & (time < T)[:, None]
-            inflow = load_tile(inflow_ptr, batch, time, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, inside)
-            gamma = load_tile(gamma_ptr, batch, time, d, gamma_stride_b, gamma_stride_t, gamma_stride_d, inside)
-            product = tl.load(product_ptr + tile, mask=known, other=0.0)
-            state = tl.load(carry_ptr + tile, mask=known, other=0.0)
-            live = tl.load(live_ptr + row, mask=row < R, other=0) != 0
-            if kept >= 0:
-                tl.store(previous_ptr + kept * R * D + tile, state, mask=known)
-            if ADJOINT:
-                state = tl.fma(gamma, inflow + state, product)  # ADJ-5
-            else:
-                logits = product + bias[None, :]
+        if STAGE == "multiply" or STAGE == "all":
+            multiply_rows(
+                product_ptr, operand_ptr + ((j + steps) % 2) * PARTS * R * D, W_ptr, R, D,
+                W_stride_part, W_stride_i, W_stride_k, PARTS, W_PARTS, EVEN_D, SPLITS, BLOCK_R, BLOCK_D, BLOCK_K, STAGES,
+            )  # fmt: skip
+        if STAGE == "all":
+            complete(counter_ptr, j + 1, SPLITS)
+        if STAGE == "follow" or STAGE == "all":
+            kept = j - (steps - 2)  # 0 and 1 in the last two steps
+            for low in tl.range(own, end, SLICE, loop_unroll_factor=1, num_stages=1):
+                row, batch, begin, tile, known = slice_of(low, d, R, B, chunk, D, SLICE)
+                time = begin + first + j
+                inside = known & (time < T)[:, None]
+                inflow = load_tile(
+                    inflow_ptr, batch, time, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, inside
+                )
+                gamma = load_tile(gamma_ptr, batch, time, d, gamma_stride_b, gamma_stride_t, gamma_stride_d, inside)
+                product = load_product(product_ptr, tile, R * D, known, SPLITS)
+                state = tl.load(carry_ptr + tile, mask=known, other=0.0)
+                live = tl.load(live_ptr + row, mask=row < R, other=0) != 0
                 if kept >= 0:
-                    tl.store(logits_ptr + kept * R * D + tile, logits, mask=known)
-                state = tl.fma(gamma, state, inflow * sigmoid(logits))  # REC-1
-            tl.store(carry_ptr + tile, state, mask=known)
-            if j < stored_steps:
-                out_row = (batch * T + time) * D
-                tl.store(out_ptr + out_row[:, None] + d[None, :], state, mask=inside & live[:, None])
-            if j < steps - 1:
-                operand = state
+                    tl.store(previous_ptr + kept * R * D + tile, state, mask=known)
                 if ADJOINT:
-                    then = known & (time + 1 < T)[:, None]
-                    inflow = load_tile(
-                        inflow_ptr, batch, time + 1, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, then
-                    )
-                    slope = load_tile(
-                        slope_ptr, batch, time + 1, d, slope_stride_b, slope_stride_t, slope_stride_d, then
-                    )
-                    operand = slope * (inflow + state)
-                publish(operand_ptr + ((j + 1 + steps) % 2) * PARTS * R * D, operand, tile, R * D, known, PARTS)
-        if BARRIER:  # noqa: SIM102 (a constant, and a number that is not known yet)
+                    state = tl.fma(gamma, inflow + state, product)  # ADJ-5
+                else:
+                    logits = product + bias[None, :]
+                    if kept >= 0:
+                        tl.store(logits_ptr + kept * R * D + tile, logits, mask=known)
+                    state = tl.fma(gamma, state, inflow * sigmoid(logits))  # REC-1
+                tl.store(carry_ptr + tile, state, mask=known)
+                if j < stored_steps:
+                    out_row = (batch * T + time) * D
+                    tl.store(out_ptr + out_row[:, None] + d[None, :], state, mask=inside & live[:, None])
+                if j < steps - 1:
+                    operand = state
+                    if ADJOINT:
+                        then = known & (time + 1 < T)[:, None]
+                        inflow = load_tile(
+                            inflow_ptr, batch, time + 1, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, then
+                        )
+                        slope = load_tile(
+                            slope_ptr, batch, time + 1, d, slope_stride_b, slope_stride_t, slope_stride_d, then
+                        )
+                        operand = slope * (inflow + state)
+                    publish(operand_ptr + ((j + 1 + steps) % 2) * PARTS * R * D, operand, tile, R * D, known, PARTS)
+        if STAGE == "all":  # noqa: SIM102 (a constant, and a number that is not known yet)
             if j < steps - 1:  # only those who share its rows read what it has written
-                barrier(counter_ptr + tl.program_id(1), (j + 1) * tl.num_programs(0))
+                meet(counter_ptr, j + 1, SPLITS)
 
 
 def compile_specs() -> list[CompileSpec]:
@@ -105,7 +114,7 @@ def compile_specs() -> list[CompileSpec]:
         options = tiles(rows, 4096, parts, weight_parts, 132)
         spec = compile_spec(
             advance_kernel, storage, float32, types=types | {"out_ptr": f"*{stored}"}, num_warps=options.pop("num_warps"),
-            W_stride_k=1, ADJOINT=adjoint, PARTS=parts, W_PARTS=weight_parts, EVEN_D=True, BARRIER=True, **options,
+            W_stride_k=1, ADJOINT=adjoint, PARTS=parts, W_PARTS=weight_parts, EVEN_D=True, STAGE="all", **options,
         )  # fmt: skip
         specs.append(aligned(spec, "R", "D", "W_stride_part", "W_stride_i"))
     return specs
@@ -123,7 +132,6 @@ class Rows(_rows.Rows):
     def __init__(self, cell: Cell, carry: torch.Tensor, chunk: int, parts: int | None = None):
         super().__init__(cell, carry, chunk, parts)
         self.cell = cell
-        self.product = torch.empty_like(carry)
         self.operands = carry.new_empty((2, self.parts, *carry.shape), dtype=self.weight.dtype)
 
     def operand(self) -> torch.Tensor:
@@ -132,26 +140,26 @@ class Rows(_rows.Rows):
     def advance(self, out: torch.Tensor, first: int, steps: int, stored: int) -> None:
         cell, (B, T, D) = self.cell, self.cell.shape
         R = self.carry.shape[0]
-        counter = torch.zeros(self.grid[1], dtype=torch.int32, device=self.carry.device)
+        counters = self.counters()
         operand = cell.first_operand(self.carry, self.chunk, first)
         self.operands[steps % 2].copy_(parts_of(operand, self.parts, self.operands.dtype))
         slope = cell.inflow if cell.slope is None else cell.slope
 
-        def run(start: int, stop: int, barrier: bool) -> None:
+        def run(stage: str, start: int, stop: int, **how: Any) -> None:
             launch(
                 advance_kernel, self.grid, self.carry.device,
                 cell.inflow, cell.gamma, slope, self.weight, cell.bias, self.operands, self.carry, self.previous,
-                self.logits, self.live, out, self.product, counter, first, start, stop, steps, stored, R, B, T, self.chunk, D,
-                *cell.inflow.stride(), *cell.gamma.stride(), *slope.stride(), *self.weight.stride(),
-                ADJOINT=cell.adjoint, PARTS=self.parts, W_PARTS=len(self.weight), EVEN_D=self.even, BARRIER=barrier,
-                **({} if INTERPRETED else {"launch_cooperative_grid": barrier}), **self.options,
+                self.logits, self.live, out, self.product, counters, first, start, stop, steps, stored, R, B, T, self.chunk, D,
+                *cell.inflow.stride(), *cell.gamma.stride(), *slope.stride(), *self.weight.stride(), ADJOINT=cell.adjoint,
+                PARTS=self.parts, W_PARTS=len(self.weight), EVEN_D=self.even, STAGE=stage, **self.options, **how,
             )  # fmt: skip
 
         if INTERPRETED:  # programs run one after another: a barrier would wait for ever
             for j in range(steps):
-                run(j, j + 1, False)
+                run("multiply", j, j + 1)
+                run("follow", j, j + 1)
         else:
-            run(0, steps, steps > 1)
+            run("all", 0, steps, launch_cooperative_grid=True)
 
 
 # ---- the choice --------------------------------------------------------------------

@@ -1,8 +1,10 @@
 """What kernels share that take many rows of a recurrence through time: W times all rows at once, and waiting for each other.
 
-Parallel    one program per tile of rows and output channels, all resident at once; barriers of those that share
-            rows. A product fills the registers, so it goes through memory to what follows it, which takes slices
-Memory      W and the operand, in parts, are read from L2, which limits it
+Parallel    one program per tile of rows and output channels and share of the channels that are summed over, all resident at
+            once; barriers of those that share rows. A product fills the registers, so it goes through memory to what
+            follows it: of a tile's rows each of its programs sums up some, in slices
+Memory      W and the operand, in parts, are read from L2, which limits it: so programs share a large tile's sum rather than
+            having small tiles of their own
 Precision   the operand is made of two or three bfloat16 parts, and so is a float32 weight; tensor cores multiply them and sum
             in float32 (_parts.py)
 """
@@ -11,6 +13,18 @@ import triton
 import triton.language as tl
 
 from .._parts import split
+
+COUNTS = [
+    "first",
+    "start",
+    "stop",
+    "steps",
+    "stored_steps",
+    "R",
+    "B",
+    "T",
+    "chunk",
+]  # each one's kernel serves any of them
 
 
 @triton.jit
@@ -57,16 +71,32 @@ def load_part(tile, part, rows, columns, EVEN_D: tl.constexpr, CACHE: tl.constex
 
 
 @triton.jit
-def multiply_rows(product_ptr, operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
-                  PARTS: tl.constexpr, W_PARTS: tl.constexpr, EVEN_D: tl.constexpr,
+def own_rows(BLOCK_R: tl.constexpr, SPLITS: tl.constexpr):
+    """The first of the rows of its tile that this program sums up, and the first beyond them."""
+    first = tl.program_id(1) * BLOCK_R + tl.program_id(2) * (BLOCK_R // SPLITS)
+    return first, first + BLOCK_R // SPLITS
+
+
+@triton.jit
+def multiply_rows(product_ptr, operand_ptr, W_ptr, R, D, W_stride_part, W_stride_i, W_stride_k,
+                  PARTS: tl.constexpr, W_PARTS: tl.constexpr, EVEN_D: tl.constexpr, SPLITS: tl.constexpr,
                   BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
-    """Store W times the operand, [rows, channels], for all threads of the program to read: of the products of their parts,
+    """Store this program's share of W times the operand, [rows, channels] of [SPLITS, R, D]: of the products of their parts,
     which lie one after another, the largest."""
+    r = tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R)
+    d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)
     k = tl.arange(0, BLOCK_K)
     part, known = R * D, (r < R)[:, None]
+    count = D
+    if SPLITS > 1:
+        share = tl.cdiv(D, SPLITS * BLOCK_K) * BLOCK_K
+        first = tl.program_id(2) * share
+        operand_ptr += first
+        W_ptr += first * W_stride_k
+        count = tl.minimum(D - first, share)
     found = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
-    for start in tl.range(0, D, BLOCK_K, num_stages=STAGES):
-        within = start + k < D
+    for start in tl.range(0, count, BLOCK_K, num_stages=STAGES):
+        within = start + k < count
         x_tile = operand_ptr + (r * D)[:, None] + (start + k)[None, :]
         W_tile = W_ptr + (d * W_stride_i)[None, :] + ((start + k) * W_stride_k)[:, None]
         W = load_part(W_tile, 0, (d < D)[None, :], within[:, None], EVEN_D, "")
@@ -86,5 +116,31 @@ def multiply_rows(product_ptr, operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_
         if W_PARTS > 2:
             W_third = load_part(W_tile, 2 * W_stride_part, (d < D)[None, :], within[:, None], EVEN_D, "")
             found = tl.dot(x, W_third, found, input_precision="ieee")
-    tl.store(product_ptr + (r * D)[:, None] + d[None, :], found, mask=known & (d < D)[None, :])
-    tl.debug_barrier()
+    share_ptr = product_ptr + tl.program_id(2) * R * D
+    tl.store(share_ptr + (r * D)[:, None] + d[None, :], found, mask=known & (d < D)[None, :])
+
+
+@triton.jit
+def complete(counter_ptr, steps, SPLITS: tl.constexpr):
+    """Wait until all shares of this tile's product are stored, for the time of number `steps`, from 1 on. The tiles' counters
+    lie behind one for every row of tiles."""
+    if SPLITS == 1:
+        tl.debug_barrier()
+    else:
+        tile = tl.num_programs(1) + tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
+        barrier(counter_ptr + tile, steps * SPLITS)
+
+
+@triton.jit
+def load_product(product_ptr, tile, width, known, SPLITS: tl.constexpr):
+    """The sum of all shares, in their order."""
+    product = tl.load(product_ptr + tile, mask=known, other=0.0, cache_modifier=".cg")
+    for share in tl.static_range(1, SPLITS):
+        product += tl.load(product_ptr + share * width + tile, mask=known, other=0.0, cache_modifier=".cg")
+    return product
+
+
+@triton.jit
+def meet(counter_ptr, times, SPLITS: tl.constexpr):
+    """Wait for all programs that share this program's rows, for the time of number `times`, from 1 on."""
+    barrier(counter_ptr + tl.program_id(1), times * tl.num_programs(0) * SPLITS)

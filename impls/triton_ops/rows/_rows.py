@@ -63,8 +63,15 @@ class Rows(ABC):
         (R, D), device = carry.shape, carry.device
         self.live = torch.ones(R, dtype=torch.int32, device=device)
         self.options = tiles(R, D, self.parts, len(self.weight), processors_of(device), shared_of(device))
-        self.grid = (triton.cdiv(D, self.options["BLOCK_D"]), triton.cdiv(R, self.options["BLOCK_R"]))
+        splits = self.options["SPLITS"]
+        self.grid = (triton.cdiv(D, self.options["BLOCK_D"]), triton.cdiv(R, self.options["BLOCK_R"]), splits)
+        self.product = carry.new_empty((splits, R, D))
         self.even = D % self.options["BLOCK_K"] == 0 and D % self.options["BLOCK_D"] == 0
+
+    def counters(self) -> torch.Tensor:
+        """What programs count to wait for each other, in one launch: for every row of tiles, and for every tile."""
+        tiles_of_row, rows_of_tiles, _ = self.grid
+        return torch.zeros(rows_of_tiles * (1 + tiles_of_row), dtype=torch.int32, device=self.carry.device)
 
     @abstractmethod
     def advance(self, out: torch.Tensor, first: int, steps: int, stored: int) -> None:

@@ -7,8 +7,6 @@ Memory      operands, in parts, and sums pass through memory, and so do the prod
 Precision   float32 state and sums; the product as _product.py says
 """
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -18,7 +16,7 @@ from .._parts import multiply
 from .._stabilized_mixing import Mixing
 from .._stabilized_walk import walk_stabilized_adjoint
 from .._stabilizer import before_clip, before_norm
-from ._product import barrier, load_tile, multiply_rows, publish, slice_of
+from ._product import COUNTS, complete, load_product, load_tile, meet, multiply_rows, own_rows, publish, slice_of
 from ._rows import are_many
 from ._stabilized_cell import Backward
 from ._stabilized_rows import FEW, Rows, specs_of
@@ -34,40 +32,42 @@ def load_known(pointer, batch, t, d, T, D, known):
     return tl.load(pointer + row[:, None] + d[None, :], mask=inside, other=0.0)
 
 
-@triton.jit(do_not_specialize=["first", "start", "stop", "steps", "stored_steps"])
+@triton.jit(do_not_specialize=COUNTS)
 def advance_adjoint_kernel(
     grad_ptr, gamma_ptr, gates_ptr, slopes_ptr, standards_ptr, scales_ptr, weight_ptr, shift_ptr, W_ptr, operand_ptr,
-    sums_ptr, carry_ptr, previous_ptr, logits_ptr, live_ptr, out_ptr, counter_ptr, first, start, stop, steps,
-    stored_steps, R, B, T, chunk, D,
+    sums_ptr, carry_ptr, previous_ptr, logits_ptr, live_ptr, out_ptr, product_ptr, counter_ptr, first, start, stop,
+    steps, stored_steps, R, B, T, chunk, D,
     grad_stride_b, grad_stride_t, grad_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
     W_stride_part, W_stride_i, W_stride_k,
-    NORM: tl.constexpr, CLIP: tl.constexpr, PARTS: tl.constexpr, W_PARTS: tl.constexpr, EVEN_D: tl.constexpr,
-    STAGE: tl.constexpr, PROGRAMS: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
+    clip, NORM: tl.constexpr, PARTS: tl.constexpr, W_PARTS: tl.constexpr, EVEN_D: tl.constexpr, STAGE: tl.constexpr,
+    PROGRAMS: tl.constexpr, SPLITS: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr, SLICE: tl.constexpr,
 ):  # fmt: skip
     """As advance_stabilized_kernel; step s of a row is one to time T - 1 - s, by what happens between that and the next."""
-    block = tl.program_id(1) * BLOCK_R
+    own, end = own_rows(BLOCK_R, SPLITS)
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
-    counter_ptr, arrived = counter_ptr + tl.program_id(1), 0
+    met = 0
     weight = tl.load(weight_ptr + d, mask=d < D, other=0.0).to(tl.float32)[None, :]
     shift = tl.load(shift_ptr + d, mask=d < D, other=0.0).to(tl.float32)[None, :]
     if STAGE == "publish" or STAGE == "all":
-        for low in tl.range(block, block + BLOCK_R, SLICE, loop_unroll_factor=1, num_stages=1):
+        for low in tl.range(own, end, SLICE, loop_unroll_factor=1, num_stages=1):
             _, batch, begin, tile, known = slice_of(low, d, R, B, chunk, D, SLICE)
             later = T - (begin + first + start)
             slope = load_known(slopes_ptr, batch, later, d, T, D, known)
             publish(operand_ptr, slope * tl.load(carry_ptr + tile, mask=known, other=0.0), tile, R * D, known, PARTS)
     if STAGE == "all":
-        arrived += tl.num_programs(0)
-        barrier(counter_ptr, arrived)
+        met += 1
+        meet(counter_ptr, met, SPLITS)
     for j in range(start, stop):
-        if STAGE == "mix" or STAGE == "all":
-            r = block + tl.arange(0, BLOCK_R)
+        if STAGE == "multiply" or STAGE == "all":
             multiply_rows(
-                logits_ptr, operand_ptr, W_ptr, r, d, R, D, W_stride_part, W_stride_i, W_stride_k,
-                PARTS, W_PARTS, EVEN_D, BLOCK_R, BLOCK_D, BLOCK_K, STAGES,
+                product_ptr, operand_ptr, W_ptr, R, D, W_stride_part, W_stride_i, W_stride_k,
+                PARTS, W_PARTS, EVEN_D, SPLITS, BLOCK_R, BLOCK_D, BLOCK_K, STAGES,
             )  # fmt: skip
-            for low in tl.range(block, block + BLOCK_R, SLICE, loop_unroll_factor=1, num_stages=1):
+        if STAGE == "all":
+            complete(counter_ptr, j + 1, SPLITS)
+        if STAGE == "mix" or STAGE == "all":
+            for low in tl.range(own, end, SLICE, loop_unroll_factor=1, num_stages=1):
                 row, batch, begin, tile, known = slice_of(low, d, R, B, chunk, D, SLICE)
                 t = T - 1 - (begin + first + j)
                 gate = load_known(gates_ptr, batch, t + 1, d, T, D, known)
@@ -76,21 +76,21 @@ def advance_adjoint_kernel(
                 inside = known & (t >= 0)[:, None]
                 grad = load_tile(grad_ptr, batch, t, d, grad_stride_b, grad_stride_t, grad_stride_d, inside)
                 standard = load_known(standards_ptr, batch, t, d, T, D, known)
-                through_gate = tl.load(logits_ptr + tile, mask=known, other=0.0)
+                through_gate = load_product(product_ptr, tile, R * D, known, SPLITS)
                 state = tl.load(carry_ptr + tile, mask=known, other=0.0)
                 if j == steps - 1:
                     tl.store(previous_ptr + tile, state, mask=known)
                 wanted = tl.fma(state, 1.0 - gate + gamma, through_gate) + grad
-                pull = before_clip(wanted, standard, weight, shift, NORM, CLIP)  # ADJ-8
+                pull = before_clip(wanted, standard, weight, shift, NORM, clip)  # ADJ-8
                 if NORM != "none":
                     pull *= weight
                 store_averages(sums_ptr, pull, standard, row, R, NORM)
                 tl.store(carry_ptr + tile, pull, mask=known)
         if STAGE == "all":
-            arrived += tl.num_programs(0)
-            barrier(counter_ptr, arrived)
+            met += 1
+            meet(counter_ptr, met, SPLITS)
         if STAGE == "settle" or STAGE == "all":
-            for low in tl.range(block, block + BLOCK_R, SLICE, loop_unroll_factor=1, num_stages=1):
+            for low in tl.range(own, end, SLICE, loop_unroll_factor=1, num_stages=1):
                 row, batch, begin, tile, known = slice_of(low, d, R, B, chunk, D, SLICE)
                 t = T - 1 - (begin + first + j)
                 along, level = load_averages(sums_ptr, row, R, D, NORM, PROGRAMS)
@@ -107,8 +107,8 @@ def advance_adjoint_kernel(
                     slope = load_known(slopes_ptr, batch, t, d, T, D, known)
                     publish(operand_ptr, slope * state, tile, R * D, known, PARTS)
         if STAGE == "all":
-            arrived += tl.num_programs(0)
-            barrier(counter_ptr, arrived)
+            met += 1
+            meet(counter_ptr, met, SPLITS)
 
 
 def compile_specs() -> list[CompileSpec]:
@@ -121,10 +121,10 @@ def compile_specs() -> list[CompileSpec]:
 class BackwardRows(Rows):
     kernel = advance_adjoint_kernel
 
-    def arguments(self) -> tuple[tuple[torch.Tensor, ...], tuple[int, ...], dict[str, Any]]:
+    def arguments(self) -> tuple[tuple[torch.Tensor, ...], tuple[int, ...], tuple[float, ...]]:
         cell, form = self.cell, self.cell.stabilizer
         arrays = (cell.grad, cell.gamma, *cell.mixing, form.weight, form.shift)
-        return arrays, (*cell.grad.stride(), *cell.gamma.stride()), {"NORM": form.norm, "CLIP": form.clip}
+        return arrays, (*cell.grad.stride(), *cell.gamma.stride()), (form.clip,)
 
 
 # ---- the choice --------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Many rows of the stabilized recurrence, or of its adjoint, and how their steps are launched.
 
-A step has three stages: to publish what W multiplies, to mix, and to settle what the norm makes of it. Between them all programs
-wait for each other.
+A step has four stages: to publish what W multiplies, to multiply, to mix, and to settle what the norm makes of it. Between
+them all programs wait for each other.
 """
 
 from abc import abstractmethod
@@ -24,17 +24,24 @@ VARIANTS = (
 )
 
 
-def specs_of(kernel: Any, float32: tuple[str, ...], **constexprs: Any) -> list[CompileSpec]:
+def specs_of(kernel: Any, float32: tuple[str, ...]) -> list[CompileSpec]:
     """Storage, norm, parts of the operand, parts of the weight, rows: not every combination, since each takes seconds."""
-    float32 = ("sums_ptr", "carry_ptr", "previous_ptr", "logits_ptr", "out_ptr", *float32)
-    types = {"live_ptr": "*i32", "counter_ptr": "*i32", "operand_ptr": "*bf16", "W_ptr": "*bf16"}
+    float32 = ("sums_ptr", "carry_ptr", "previous_ptr", "logits_ptr", "out_ptr", "product_ptr", *float32)
+    types = {
+        "live_ptr": "*i32",
+        "counter_ptr": "*i32",
+        "operand_ptr": "*bf16",
+        "W_ptr": "*bf16",
+        "eps": "fp32",
+        "clip": "fp32",
+    }
     specs = []
     for storage, norm, parts, weight_parts, rows in VARIANTS:
         options = tiles(rows, 4096, parts, weight_parts, 132)
         spec = compile_spec(
-            kernel, storage, float32, types=types, num_warps=options.pop("num_warps"), W_stride_k=1, NORM=norm, CLIP=100.0,
+            kernel, storage, float32, types=types, num_warps=options.pop("num_warps"), W_stride_k=1, NORM=norm,
             PARTS=parts, W_PARTS=weight_parts, EVEN_D=True, STAGE="all", PROGRAMS=4096 // options["BLOCK_D"],
-            **constexprs, **options,
+            **options,
         )  # fmt: skip
         specs.append(aligned(spec, "R", "D", "W_stride_part", "W_stride_i"))
     return specs
@@ -58,29 +65,30 @@ class Rows(_rows.Rows):
         self.sums = carry.new_empty((2, self.grid[0], len(carry)))
 
     @abstractmethod
-    def arguments(self) -> tuple[tuple[torch.Tensor, ...], tuple[int, ...], dict[str, Any]]:
-        """What the kernel wants to know of the cell: arrays, strides of those that may have any, constants."""
+    def arguments(self) -> tuple[tuple[torch.Tensor, ...], tuple[int, ...], tuple[float, ...]]:
+        """What the kernel wants to know of the cell: arrays, strides of those that may have any, numbers of the norm."""
 
     def operand(self) -> torch.Tensor:
         return self.operands[:1]
 
     def advance(self, out: torch.Tensor, first: int, steps: int, stored: int) -> None:
         (R, D), (B, T, _) = self.carry.shape, self.cell.shape
-        arrays, strides, options = self.arguments()
-        options |= {"PARTS": self.parts, "W_PARTS": len(self.weight), "EVEN_D": self.even, **self.options}
-        counter = torch.zeros(self.grid[1], dtype=torch.int32, device=self.carry.device)
+        arrays, strides, numbers = self.arguments()
+        counters = self.counters()
 
         def run(stage: str, start: int, stop: int, **how: Any) -> None:
             launch(
                 self.kernel, self.grid, self.carry.device,
                 *arrays, self.weight, self.operands, self.sums, self.carry, self.previous, self.logits, self.live, out,
-                counter, first, start, stop, steps, stored, R, B, T, self.chunk, D, *strides, *self.weight.stride(),
-                STAGE=stage, PROGRAMS=triton.next_power_of_2(self.grid[0]), **options, **how,
+                self.product, counters, first, start, stop, steps, stored, R, B, T, self.chunk, D, *strides,
+                *self.weight.stride(), *numbers, NORM=self.cell.stabilizer.norm, PARTS=self.parts, W_PARTS=len(self.weight),
+                EVEN_D=self.even, STAGE=stage, PROGRAMS=triton.next_power_of_2(self.grid[0]), **self.options, **how,
             )  # fmt: skip
 
         if INTERPRETED:  # programs run one after another: a barrier would wait for ever
             run("publish", 0, 0)
             for j in range(steps):
+                run("multiply", j, j + 1)
                 run("mix", j, j + 1)
                 run("settle", j, j + 1)
         else:

@@ -41,21 +41,19 @@ def store_moments(sums_ptr, u, inside, r, R, D, NORM: tl.constexpr):
 
 
 @triton.jit
-def load_moments(
-    sums_ptr, r, R, D, NORM: tl.constexpr, EPS: tl.constexpr, BLOCK_D: tl.constexpr, PROGRAMS: tl.constexpr
-):
+def load_moments(sums_ptr, r, R, D, NORM: tl.constexpr, eps, BLOCK_D: tl.constexpr, PROGRAMS: tl.constexpr):
     """The mean that a layer norm takes off, and one over the deviation, of every row [rows, 1]."""
     mean = tl.zeros((r.shape[0],), tl.float32)
     scale = tl.full((r.shape[0],), 1.0, tl.float32)
     if NORM == "rms":
-        scale = tl.rsqrt(tl.sum(load_sums(sums_ptr, 0, r, R, PROGRAMS), axis=0) / D + EPS)
+        scale = tl.rsqrt(tl.sum(load_sums(sums_ptr, 0, r, R, PROGRAMS), axis=0) / D + eps)
     if NORM == "layer":
         totals = load_sums(sums_ptr, 0, r, R, PROGRAMS)
         squares = load_sums(sums_ptr, 1, r, R, PROGRAMS)
         mean = tl.sum(totals, axis=0) / D
         counts = tl.minimum(tl.maximum(D - tl.arange(0, PROGRAMS) * BLOCK_D, 0), BLOCK_D).to(tl.float32)[:, None]
         off = totals / tl.maximum(counts, 1.0) - mean[None, :]
-        scale = tl.rsqrt(tl.sum(squares + counts * off * off, axis=0) / D + EPS)
+        scale = tl.rsqrt(tl.sum(squares + counts * off * off, axis=0) / D + eps)
     return mean[:, None], scale[:, None]
 
 

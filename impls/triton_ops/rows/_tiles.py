@@ -12,25 +12,29 @@ SHARED = 196608  # bytes of shared memory that the stages of a tile may take, wh
 
 
 def choices() -> list[dict[str, Any]]:
-    """Tiles from the smallest on."""
+    """Tiles from the smallest on, SPLITS programs each, which share the sum."""
     if INTERPRETED:
-        return [{"BLOCK_R": 16, "BLOCK_D": 16, "BLOCK_K": 16, "SLICE": 8, "num_warps": 8}]
+        return [{"BLOCK_R": 16, "BLOCK_D": 16, "BLOCK_K": 16, "SLICE": 8, "SPLITS": 2, "num_warps": 8}]
     return [
-        {"BLOCK_R": 16, "BLOCK_D": 32, "BLOCK_K": 256, "SLICE": 16, "num_warps": 4},
-        {"BLOCK_R": 64, "BLOCK_D": 64, "BLOCK_K": 128, "SLICE": 16, "num_warps": 4},
-        {"BLOCK_R": 64, "BLOCK_D": 128, "BLOCK_K": 64, "SLICE": 16, "num_warps": 4},
-        {"BLOCK_R": 128, "BLOCK_D": 128, "BLOCK_K": 64, "SLICE": 32, "num_warps": 8},
+        {"BLOCK_R": 16, "BLOCK_D": 64, "BLOCK_K": 128, "SLICE": 8, "SPLITS": 2, "num_warps": 8},
+        {"BLOCK_R": 64, "BLOCK_D": 64, "BLOCK_K": 64, "SLICE": 16, "SPLITS": 2, "num_warps": 4},
+        {"BLOCK_R": 128, "BLOCK_D": 128, "BLOCK_K": 64, "SLICE": 16, "SPLITS": 4, "num_warps": 8},
+        {"BLOCK_R": 128, "BLOCK_D": 128, "BLOCK_K": 64, "SLICE": 16, "SPLITS": 2, "num_warps": 8},
+        {"BLOCK_R": 128, "BLOCK_D": 128, "BLOCK_K": 64, "SLICE": 32, "SPLITS": 1, "num_warps": 8},
     ]
 
 
 def tiles(rows: int, D: int, parts: int, weight_parts: int, processors: int, shared: int = SHARED) -> dict[str, Any]:
     """The smallest tiles of which every program has a multiprocessor, or the barrier would wait for ever; as many stages
-    as there is room for."""
+    as there is room for, of half as many channels if there were fewer than three."""
     for options in choices():
-        if triton.cdiv(rows, options["BLOCK_R"]) * triton.cdiv(D, options["BLOCK_D"]) <= processors:
+        programs = triton.cdiv(rows, options["BLOCK_R"]) * triton.cdiv(D, options["BLOCK_D"]) * options["SPLITS"]
+        if programs <= processors:
             break
-    stage = 2 * options["BLOCK_K"] * (options["BLOCK_R"] * parts + options["BLOCK_D"] * weight_parts)
-    return {**options, "STAGES": 1 if INTERPRETED else max(2, min(6, shared // stage))}
+    width = options["BLOCK_R"] * parts + options["BLOCK_D"] * weight_parts  # numbers of a stage for each channel
+    if not INTERPRETED and 3 * 2 * options["BLOCK_K"] * width > shared:
+        options = {**options, "BLOCK_K": options["BLOCK_K"] // 2}
+    return {**options, "STAGES": 1 if INTERPRETED else max(2, min(6, shared // (2 * options["BLOCK_K"] * width)))}
 
 
 def most_rows(D: int, device: torch.device) -> int:
