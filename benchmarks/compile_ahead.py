@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mmrec.benchmarks.cases import Case, is_long_loop, measures_to_compile
+from mmrec.benchmarks.cases import Case, measures_to_compile
 from mmrec.benchmarks.compiler import Process
 from mmrec.benchmarks.device import Device
 from mmrec.benchmarks.implementations import in_triton
@@ -37,7 +37,7 @@ EVERY = 15.0  # seconds between two lines that say how far it is
 
 def compile_ahead(cases: Iterable[Case], device: Device, seconds: float, say: Callable[[str], None]) -> None:
     """Every case that compiles, the first ones of each framework first, for so many seconds at most. Says what it could not."""
-    chosen = longest_first([case for case in cases if is_compiled(case) and not measures_to_compile(case)])
+    chosen = other_regimes_last([case for case in cases if is_compiled(case) and not measures_to_compile(case)])
     queue = Queue(chosen, time.monotonic() + seconds)
     total, count = len(chosen), min(os.cpu_count() or 1, len(chosen))
     if not total:
@@ -62,11 +62,11 @@ def is_compiled(case: Case) -> bool:
     return not peer_of(case).eager if case.peer else case.framework == "jax" or in_triton(case.implementation)
 
 
-def longest_first(cases: list[Case]) -> list[Case]:
-    """Long loops before the others, whose kernels compile in less time; last what differs from a case before it in its numbers
-    only, and finds the same kernels."""
+def other_regimes_last(cases: list[Case]) -> list[Case]:
+    """What differs from a case before it in its numbers only comes when that one's kernels are there, and is not compiled by
+    two processes at once."""
     first = {replace(case, regime=""): case for case in reversed(cases)}
-    return sorted(cases, key=lambda case: (first[replace(case, regime="")] is not case, not is_long_loop(case)))
+    return sorted(cases, key=lambda case: first[replace(case, regime="")] is not case)
 
 
 class Queue:
