@@ -1,181 +1,136 @@
-"""Compile what will be timed, in processes side by side, before any clock runs.
+"""Compile what will be timed, in processes side by side (compiler.py), before any clock runs.
 
-    python -m mmrec.benchmarks.compile_ahead
-
-is one of them: it reads a case a line, does once what timing it will do, and answers each with a line. What it compiles
-reaches the process that times through the compilers' own caches on disk: Triton's, Inductor's, and JAX's, which
-`device.settle` turns on. A case that fails here is no finding: it fails again, and is reported, when it is timed.
+What they compile reaches the process that times through the compilers' own caches on disk: Triton's, Inductor's, and JAX's,
+which `device.settle` keeps where all find them. A case that fails here is no finding, and a line that says so: it fails again,
+and is reported, when it is timed, or is compiled there. One that ran out of memory beside others is tried again alone.
 
 What a compiler chooses by measuring must not be chosen here, where others compute at the same time. XLA measures the
 ways to multiply matrices, and keeps what it chose: JAX's ops with weights are left to the process that times. Triton's
-autotuner keeps its choice where a library asks for that (peers.UNKEPT turns it off); what it compiled it keeps always.
+autotuner keeps its choice where a library asks for that, and Inductor's does by itself: peers.UNKEPT and compiler.py turn it
+off. What they compiled they keep always.
 """
 
 import itertools
-import json
 import os
-import subprocess
-import sys
 import threading
 import time
-import types
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import asdict
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import replace
 
-from mmrec.benchmarks.cases import Case, Lengths, measures_to_compile
-from mmrec.benchmarks.clocks import clock_of
-from mmrec.benchmarks.device import Device, settle, unmeasured
-from mmrec.benchmarks.dialogue import answer_lines
-from mmrec.benchmarks.judgement import environment
-from mmrec.benchmarks.measurement import too_slow
-from mmrec.benchmarks.peer_check import check
-from mmrec.benchmarks.peers import UNKEPT, peer_of
+from mmrec.benchmarks.cases import Case, measures_to_compile
+from mmrec.benchmarks.compiler import Process
+from mmrec.benchmarks.device import Device
+from mmrec.benchmarks.implementations import in_triton
+from mmrec.benchmarks.peers import peer_of
 from mmrec.benchmarks.roofs import bytes_moved
-from mmrec.benchmarks.work import calls_of, free_bytes, source_of, too_large
+from mmrec.benchmarks.work import free_bytes, ran_out_of_memory
 
-# What a process holds at most while it computes a case, in what the call must move: arguments in another layout, and
-# what is saved for the backward pass. An estimate; where it is too low, the case runs out of memory here, and only here.
-HELD = 2
+# What a process holds at most while it computes a case, in what the call must move: arguments in another layout, a second
+# set of them, what is saved for the backward pass. An estimate; where it is too low, the case runs out of memory, and waits.
+HELD = 2.5
 ALONE = 2**30  # and what it holds before, which is the device's code and the libraries' own
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}  # each: the processes are many
 EVERY = 15.0  # seconds between two lines that say how far it is
 
 
 def compile_ahead(cases: Iterable[Case], device: Device, seconds: float, say: Callable[[str], None]) -> None:
-    """Every case once, the first ones of each framework first, for so many seconds at most."""
-    queue = Queue([case for case in cases if not measures_to_compile(case)], time.monotonic() + seconds)
-    total, count = len(queue.waiting), min(os.cpu_count() or 1, len(queue.waiting))
+    """Every case that compiles, the first ones of each framework first, for so many seconds at most. Says what it could not."""
+    chosen = other_regimes_last([case for case in cases if is_compiled(case) and not measures_to_compile(case)])
+    queue = Queue(chosen, time.monotonic() + seconds)
+    total, count = len(chosen), min(os.cpu_count() or 1, len(chosen))
     if not total:
         return
     say(f"compiling {total} cases in {count} processes, for {seconds:.0f} s at most")
     began, room = time.monotonic(), Room(free_bytes(device) - count * ALONE)
     with ThreadPoolExecutor(count) as pool:
-        frameworks = itertools.cycle(dict.fromkeys(case.framework for case in queue.waiting))
-        workers = {pool.submit(work_through, queue, room, next(frameworks)) for _ in range(count)}
+        frameworks = itertools.cycle(dict.fromkeys(case.framework for case in chosen))
+        workers = {pool.submit(work_through, queue, room, next(frameworks), count) for _ in range(count)}
         while wait(workers, timeout=EVERY).not_done:
             say(f"{total - len(queue.waiting)} of {total} cases begun after {time.monotonic() - began:.0f} s")
         for worker in workers:
             worker.result()
-    left = f", {len(queue.waiting)} cases not reached" if queue.waiting else ""
-    say(f"compiled in {time.monotonic() - began:.0f} s{left}")
+    for case, reason in queue.failed:
+        say(f"not compiled ahead: {case}: {' '.join(reason.replace('not timed: ', '').split())[:200]}")
+    left = len(queue.waiting) + len(queue.again)
+    say(f"compiled in {time.monotonic() - began:.0f} s" + (f", {left} cases not reached" if left else ""))
+
+
+def is_compiled(case: Case) -> bool:
+    """Whether anything is: what consists of PyTorch's own kernels is not."""
+    return not peer_of(case).eager if case.peer else case.framework == "jax" or in_triton(case.implementation)
+
+
+def other_regimes_last(cases: list[Case]) -> list[Case]:
+    """What differs from a case before it in its numbers only comes when that one's kernels are there, and is not compiled by
+    two processes at once."""
+    first = {replace(case, regime=""): case for case in reversed(cases)}
+    return sorted(cases, key=lambda case: first[replace(case, regime="")] is not case)
 
 
 class Queue:
-    """The cases that nobody has begun."""
+    """The cases that nobody has begun, those to be tried again when no others are left, and those that failed."""
 
     def __init__(self, cases: Iterable[Case], deadline: float):
-        self.waiting, self.deadline, self.lock = deque(cases), deadline, threading.Lock()
+        self.waiting, self.again, self.failed = deque(cases), deque[Case](), list[tuple[Case, str]]()
+        self.deadline, self.lock = deadline, threading.Lock()
 
     @property
     def seconds_left(self) -> float:
         return max(0.0, self.deadline - time.monotonic())
 
-    def take(self, framework: str) -> Case | None:
-        """The next one, if there is one and time for it; of that framework while there are any: a process loads one."""
+    def take(self, framework: str) -> tuple[Case, bool] | None:
+        """The next one, if there is one and time for it, and whether it wants the device for itself; of that framework while
+        there are any: a process loads one."""
         with self.lock:
-            if not self.waiting or not self.seconds_left:
+            if not self.seconds_left:
                 return None
+            if not self.waiting:
+                return (self.again.popleft(), True) if self.again else None
             case = next((case for case in self.waiting if case.framework == framework), self.waiting[0])
             self.waiting.remove(case)
-            return case
+            return case, False
+
+    def give_back(self, case: Case, reason: str, was_alone: bool) -> None:
+        """One that failed: who ran out of memory beside others gets it all once."""
+        if ran_out_of_memory(reason) and not was_alone:
+            self.again.append(case)
+        else:
+            self.failed.append((case, reason))
 
 
 class Room:
     """The device's memory, shared out among the processes: a case waits until it fits, or is alone."""
 
     def __init__(self, size: float):
-        self.free, self.users, self.changed = size, 0, threading.Condition()
+        self.size, self.free, self.users, self.changed = size, size, 0, threading.Condition()
 
-    def take(self, size: float) -> None:
+    @contextmanager
+    def held(self, size: float) -> Iterator[None]:
         with self.changed:
             self.changed.wait_for(lambda: not self.users or size <= self.free)
             self.users, self.free = self.users + 1, self.free - size
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.users, self.free = self.users - 1, self.free + size
+                self.changed.notify_all()
 
-    def give_back(self, size: float) -> None:
-        with self.changed:
-            self.users, self.free = self.users - 1, self.free + size
-            self.changed.notify_all()
 
-
-def work_through(queue: Queue, room: Room, framework: str) -> None:
+def work_through(queue: Queue, room: Room, framework: str, sharers: int) -> None:
     """Give a process one case after the other; where it ends, a new one takes the next case."""
     process: Process | None = None
-    while case := queue.take(framework):
-        size = HELD * bytes_moved(case)
-        room.take(size)
-        try:
-            process = process or Process()
-            if not process.compiles(case, queue.seconds_left):
+    while taken := queue.take(framework):
+        case, alone = taken
+        with room.held(room.size if alone else HELD * bytes_moved(case)):
+            process = process or Process(sharers)
+            reason = process.compiles(case, queue.seconds_left)
+            if reason:
                 process.close()
                 process = None
-        finally:
-            room.give_back(size)
+        if reason:
+            queue.give_back(case, reason, alone)
     if process:
         process.close()
-
-
-def command() -> list[str]:
-    return [sys.executable, "-m", "mmrec.benchmarks.compile_ahead"]
-
-
-class Process:
-    """One that compiles."""
-
-    def __init__(self, variables: Mapping[str, str] = types.MappingProxyType({})) -> None:
-        # JAX gives memory back at once, because other processes need it; the code it compiles is the same.
-        settled = {**environment(), **UNKEPT, "XLA_PYTHON_CLIENT_ALLOCATOR": "platform", **ONE_THREAD, **variables}
-        self.popen = subprocess.Popen(command(), text=True, env=settled, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                      stderr=subprocess.DEVNULL)  # fmt: skip
-        self.ready = False
-
-    def compiles(self, case: Case, seconds: float) -> bool:
-        """Whether it did, in time: one that failed may have left the device unusable for its process."""
-        assert self.popen.stdin is not None and self.popen.stdout is not None
-        limit = threading.Timer(seconds, self.popen.kill)
-        limit.start()
-        try:
-            self.ready = self.ready or bool(self.popen.stdout.readline())
-            self.popen.stdin.write(json.dumps(asdict(case)) + "\n")
-            self.popen.stdin.flush()
-            return self.popen.stdout.readline() == "{}\n"
-        except BrokenPipeError:
-            return False
-        finally:
-            limit.cancel()
-
-    def close(self) -> None:
-        self.popen.kill()
-        self.popen.communicate()
-
-
-# ---- the process's end -------------------------------------------------------------------------------
-
-
-def begin() -> tuple[Callable[[Any], Any], Any]:
-    settle()
-    device = unmeasured()
-
-    def answer(question: dict[str, Any]) -> Any:
-        compile_case(Case(**{**question, "lengths": Lengths(**question["lengths"])}), device)
-        return {}
-
-    return answer, {}
-
-
-def compile_case(case: Case, device: Device) -> None:
-    """Call it once, after what comes before it is timed: a peer's check, and the first steps of a long loop."""
-    source = source_of(case)
-    if case.peer:
-        check(peer_of(case), case.dtype, case.direction, case.regime, device.kind)
-    if too_large(case, device) or too_slow(case, source, device):
-        return
-    next(calls_of(source, case, device))()
-    clock_of(case.framework, device.kind)()  # waits for it
-    free_bytes(device)  # gives back what PyTorch keeps
-
-
-if __name__ == "__main__":
-    answer_lines(begin)

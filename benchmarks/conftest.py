@@ -1,6 +1,6 @@
 """The benchmarks' options, fixtures and summary. Nothing here changes a run that holds no benchmark."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +128,17 @@ def excused(case: Any, pytestconfig: pytest.Config) -> Any:
 @pytest.fixture
 def work(
     case: Any, device: Any, judged: Any, compiled: None, excused: Any, pytestconfig: pytest.Config
-) -> Callable[[], Any]:
+) -> Iterator[Callable[[], Any]]:
     """The case as a function of nothing."""
     from mmrec.benchmarks.work import prepare
 
-    with excused():
-        return prepare(pytestconfig.stash[RUN].source(case, device, judged), case, device)
+    run = pytestconfig.stash[RUN]
+    try:
+        with excused():
+            function = prepare(run.source(case, device, judged), case, device)
+        yield function
+    finally:
+        run.note_compilations(case)
 
 
 @pytest.fixture

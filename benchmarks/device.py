@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def settle() -> None:
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take three quarters of the GPU
     if device_kind() == "cuda":
-        for name, value in PROGRAMS_KEPT.items():
+        for name, value in {**PROGRAMS_KEPT, **triton_kernels_kept()}.items():
             os.environ.setdefault(name, value)
     else:
         import torch
@@ -64,6 +65,17 @@ def settle() -> None:
         torch.set_num_threads(1)
         os.environ["NPROC"] = "1"  # the size of XLA's thread pool
         _keep_memory()
+
+
+def triton_kernels_kept() -> dict[str, str]:
+    """The folder where Triton keeps what it compiles, by name, so that it stays the same: torch.compile moves it to one of
+    its own for the rest of a process, which then does not find what others compiled (seen: the kernels after the first
+    compiled peer were compiled again, 7 to 25 s each)."""
+    if find_spec("triton") is None:
+        return {}
+    import triton
+
+    return {"TRITON_CACHE_DIR": triton.knobs.cache.dir}
 
 
 def _keep_memory() -> None:

@@ -42,9 +42,13 @@ def _loaded(name: str) -> Implementation:
     return Implementation(name, subject.framework, subject.ops)
 
 
+def in_triton(name: str) -> bool:
+    return "triton" in BUILT_IN[name]
+
+
 def missing_here(name: str, kind: str) -> str:
     """Why an implementation cannot be timed on that kind of device, or ""."""
-    if kind == "cpu" and "triton" in BUILT_IN[name]:
+    if kind == "cpu" and in_triton(name):
         return "Triton is not timed on a CPU: there it is interpreted, which says nothing about the compiled kernel"
     found = implementations()[name]
     return found.missing or _another_device(found.framework, kind)

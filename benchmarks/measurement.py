@@ -33,15 +33,16 @@ def effort(work: Callable[[], Any], clock: Callable[[], float], kind: str) -> di
     return {"rounds": rounds, "iterations": calls, "warmup_rounds": 1 if seconds < CASE_SECONDS[kind] else 0}
 
 
-def too_slow(case: Case, source: Source, device: Device) -> str:
-    """Why a long loop is not even tried, or "": from the time of a few of its steps, which all cost the same.
+def too_slow(case: Case, source: Source, device: Device, sharers: int = 1) -> str:
+    """Why a long loop is not even tried, or "": from the time of a few of its steps, which all cost the same. Of a device
+    that so many processes share, each has to wait for the others: there a call may take as many times longer.
 
     Where that says no, it is asked again from the time that as many more steps take: what a call takes however many
     there are does not grow with them, and who solves a recurrence in parallel takes little else.
     """
     if not is_long_loop(case):
         return ""
-    few, limit = case.lengths.T // PROBED, LONGEST_CALL[device.kind]
+    few, limit = case.lengths.T // PROBED, LONGEST_CALL[device.kind] * sharers
     first = _seconds_of_steps(few, case, source, device)
     if PROBED * first <= limit:
         return ""

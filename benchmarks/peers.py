@@ -37,6 +37,7 @@ class Peer:
     needs: str = ""  # the module that must be installed
     kinds: tuple[str, ...] = ("cpu", "cuda")
     most_sizes: int = 99  # of its op's plan, from the first: compiling takes seconds for every one
+    eager: bool = False  # made of PyTorch's own kernels: nothing is compiled for it
 
     @property
     def call(self) -> Callable[..., Any]:
@@ -62,26 +63,26 @@ LAYOUTS = ("BTD", "BDT")
 PRODUCT: Any = {"op": "decay_product_exact", "starts_from": 1.0}
 LOG_PRODUCT: Any = {"op": "decay_product", "starts_from": 1.0, "declares": {"class": "log"}}  # has a bound of its own
 LINEAR: Any = {"op": "linear_recurrence"}
+EAGER: Any = {"eager": True, "most_sizes": 2}
 COMPILED: Any = {"directions": ("forward",), "kinds": ("cuda",), "most_sizes": 1}
 HGRN: Any = {**LINEAR, "adapt": functions.log_gates, "needs": "fla", "kinds": ("cuda",), "most_sizes": 2}
 
 PEERS = (
-    *(Peer("torch.cumprod", function=functions.torch_cumprod, layout=one, most_sizes=2, **PRODUCT)
-      for one in LAYOUTS),
-    *(Peer("torch.cumsum", "log_decay_product", functions.torch_cumsum, layout=one, most_sizes=2) for one in LAYOUTS),
-    *(Peer("torch exp(cumsum(log))", function=functions.torch_log_product, layout=one, most_sizes=2, **LOG_PRODUCT)
+    *(Peer("torch.cumprod", function=functions.torch_cumprod, layout=one, **PRODUCT, **EAGER) for one in LAYOUTS),
+    *(Peer("torch.cumsum", "log_decay_product", functions.torch_cumsum, layout=one, **EAGER) for one in LAYOUTS),
+    *(Peer("torch exp(cumsum(log))", function=functions.torch_log_product, layout=one, **LOG_PRODUCT, **EAGER)
       for one in LAYOUTS),
     Peer("torch.compile exp(cumsum(log))", function=functions.torch_log_product_compiled, layout="BDT",
          **LOG_PRODUCT, **COMPILED),
     Peer("torch associative_scan", function=functions.torch_scan_product, layout="BDT", **PRODUCT, **COMPILED),
     *(Peer("torch associative_scan", function=functions.torch_scan, layout=one, **LINEAR, **COMPILED) for one in LAYOUTS),
-    Peer("torch loop", function=functions.torch_loop, directions=("forward",), most_sizes=1, **LINEAR),
+    Peer("torch loop", function=functions.torch_loop, directions=("forward",), most_sizes=1, eager=True, **LINEAR),
     Peer("fla chunk_hgrn", function=functions.fla_chunk, **HGRN),
     Peer("fla fused_recurrent_hgrn", function=functions.fla_recurrent, **HGRN),
     Peer("accelerated_scan.scalar", function=functions.accelerated_scan, layout="BDT", needs="accelerated_scan",
          kinds=("cuda",), **LINEAR),
     Peer("torch loop in a CUDA graph", "gated_recurrence", gated_loop, directions=("forward",), starts_from=None,
-         adapt=functions.as_given, kinds=("cuda",), most_sizes=1),
+         adapt=functions.as_given, kinds=("cuda",), most_sizes=1, eager=True),
     Peer("jax.lax.associative_scan", function=functions.jax_scan_product, framework="jax", most_sizes=1, **PRODUCT),
     Peer("jax.lax.associative_scan", function=functions.jax_scan, framework="jax", most_sizes=1, **LINEAR),
     Peer("jax exp(cumsum(log))", function=functions.jax_log_product, framework="jax", most_sizes=1, **LOG_PRODUCT),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mmrec.benchmarks import thresholds
 from mmrec.benchmarks.cases import Case
+from mmrec.benchmarks.compilations import Compilations
 from mmrec.benchmarks.compile_ahead import compile_ahead
 from mmrec.benchmarks.device import Device
 from mmrec.benchmarks.implementations import missing_here
@@ -14,7 +15,7 @@ from mmrec.benchmarks.judgement import Judgement
 from mmrec.benchmarks.measurement import Row, baseline_of, described, row_of, too_slow
 from mmrec.benchmarks.peer_check import check
 from mmrec.benchmarks.peers import peer_of
-from mmrec.benchmarks.work import Source, source_of, too_large
+from mmrec.benchmarks.work import Source, ran_out_of_memory, source_of, too_large
 
 BUDGET_SECONDS = {"cpu": 900.0, "cuda": 420.0}  # for all cases together, the judging apart
 COMPILING = {"cpu": 0.0, "cuda": 0.4}  # the share of it that may go into compiling ahead; on a CPU few cases compile
@@ -34,6 +35,8 @@ class Run:
     rows: list[Row] = field(default_factory=list)
     untimed: list[Row] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    compilations: Compilations = field(default_factory=Compilations)
+    compiled_late: list[tuple[Case, str, float]] = field(default_factory=list)  # where it was timed: kernel, seconds
 
     def seconds(self, device: Device) -> float:
         """The whole budget."""
@@ -46,6 +49,11 @@ class Run:
         self.began = time.monotonic()
         if seconds := COMPILING[device.kind] * self.seconds(device):
             compile_ahead([case for case in cases if not reason_against(case, device, judged)], device, seconds, say)
+            self.compilations.listen()
+
+    def note_compilations(self, case: Case) -> None:
+        """Those since the case before were for this one."""
+        self.compiled_late += [(case, kernel, seconds) for kernel, seconds in self.compilations.take()]
 
     def leave_out(self, case: Case, reason: str) -> None:
         self.untimed.append({**described(case), "reason": reason})
@@ -108,7 +116,7 @@ def excusing(case: Case) -> Iterator[None]:
         raise
     except Exception as error:
         said = " ".join(str(error).split())[:160]
-        if type(error).__name__ == "OutOfMemoryError" or "RESOURCE_EXHAUSTED" in str(error):
+        if ran_out_of_memory(f"{type(error).__name__}: {error}"):
             raise Excused(f"not timed: {case.implementation}, {case.group} ran out of memory: {said}") from error
         if case.peer:
             raise Excused(f"not timed: {case.implementation} ({case.layout}), {case.group} raised "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mmrec.benchmarks.cases import Case
 from mmrec.benchmarks.device import Device
 from mmrec.benchmarks.implementations import BASELINE
 from mmrec.benchmarks.measurement import Row
@@ -13,6 +14,7 @@ from mmrec.benchmarks.run import Run
 from mmrec.conformance.report.speeds import untimed_lines
 from mmrec.conformance.report.wording import duration, used
 
+MOST_NAMED = 8
 NUMBERS = ("time", "host", "share", f"/ {BASELINE}")
 HEADINGS = ("op, direction, shape, dtype", *NUMBERS[:3], "of", NUMBERS[3], "")
 EXPLANATION = f"""\
@@ -34,11 +36,21 @@ def print_run(run: Run, thresholds_checked: bool, path: Path) -> None:
         console.print(f"times   {path}")
     for line in untimed_lines(run.untimed):
         console.print(line, style="dim", soft_wrap=True, highlight=False)
+    if run.compiled_late:
+        console.print(late_line(run.compiled_late), style="dim", soft_wrap=True, highlight=False)
     for problem in run.problems:
         console.print(problem, style="bold red", soft_wrap=True, highlight=False)
     if thresholds_checked:
         kept = f"{len(run.problems)} not kept" if run.problems else "all kept"
         console.print(f"thresholds: {kept}", style="bold")
+
+
+def late_line(found: Sequence[tuple[Case, str, float]]) -> str:
+    """How many kernels were compiled where they were timed, and the slowest of them."""
+    slowest = sorted(found, key=lambda one: -one[2])[:MOST_NAMED]
+    named = "; ".join(f"{kernel} {seconds:.1f} s ({case})" for case, kernel, seconds in slowest)
+    total = sum(seconds for _, _, seconds in found)
+    return f"{len(found)} kernels were not compiled ahead, {total:.0f} s: {named}"
 
 
 def print_table(rows: Iterable[Row], device: Device, console: Console) -> None:

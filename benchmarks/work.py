@@ -77,6 +77,11 @@ def too_large(case: Case, device: Device) -> str:
     return f"not timed: {case.group} needs at least {needed / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free"
 
 
+def ran_out_of_memory(said: str) -> bool:
+    """Whether that is what an error says, given its type and text: Python's and PyTorch's, XLA's, CUDA's or cuBLAS's."""
+    return any(sign in said for sign in ("MemoryError", "RESOURCE_EXHAUSTED", "out of memory", "ALLOC_FAILED"))
+
+
 def free_bytes(device: Device) -> int:
     if device.kind == "cuda":
         import torch
