@@ -12,7 +12,8 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 from mmrec.impls.triton_ops.parallel import gated_recurrence_parallel
-from mmrec.impls.triton_ops.parallel._chunks import chain, freeze
+from mmrec.impls.triton_ops.parallel._chunks import Mismatch, chain, freeze
+from mmrec.impls.triton_ops.parallel._solver import default_chunk, is_hopeless, is_stalled
 from mmrec.impls.triton_ops.parallel._splice import Splices
 from mmrec.impls.triton_ops.rows import _advance, _rows
 from mmrec.impls.triton_ops.rows._advance import Rows, walk
@@ -173,6 +174,37 @@ def test_rec_par_1_the_solver_gives_the_loop(gamma):
     h, report = gated_recurrence_parallel(*given, chunk=10)
     assert report.passes > 1 or report.fell_back
     assert (h - loop(*given)).abs().max() <= 40 * D * UNIT * h.abs().max() / (1 - gamma)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows", "stalled"),
+    (
+        ((2.8e-5, 4.5e-6), (126, 125), False),  # they still come nearer
+        ((2.8e-5, 4.5e-6, 3.3e-6), (126, 125, 124), True),
+        ((0.28, 0.27), (127, 126), False),  # too far apart for that
+        ((3.3e-6, 3.3e-6), (124, 30), False),  # most have met
+        ((9e-7, 9e-7), (124, 100), False),  # so near that some meet in every pass
+    ),
+)
+def test_rows_that_came_near_and_come_no_nearer_are_given_up(sizes, rows, stalled):
+    """As seen with gamma .97 and z of size 1, 4,096 channels; three parts of each operand changed nothing."""
+    found = [Mismatch(size, 0, count) for size, count in zip(sizes, rows, strict=True)]
+    assert is_stalled(found, near=2.0**-20) is stalled
+
+
+def test_what_does_not_come_nearer_is_given_up_before_it_costs_what_the_loop_does():
+    seen = [Mismatch(size, 1, 127) for size in (0.58, 0.44, 0.28)]  # decays of 1e-3 to .95 from 1, z of size 1
+    assert is_hopeless(seen, passes_worth=29, near=2.0**-20)
+    assert not is_hopeless(seen, passes_worth=100, near=2.0**-20)
+    assert not is_hopeless(seen[:2], passes_worth=29, near=2.0**-20)  # two do not tell
+
+
+@pytest.mark.parametrize(
+    ("memory", "rows"), ((12, 512), (200, 128), (1600, 64), (32768, 128)), ids=("short", "long", "longer", "for ever")
+)
+def test_the_longer_the_memory_the_fewer_rows(memory, rows):
+    """As many as were measured to be the fastest, of 32,768 steps with 4,096 channels on a GPU."""
+    assert default_chunk(1, 32768, 512, memory) == 32768 // rows
 
 
 def test_rec_par_4_the_exact_mode_splices_without_a_defect():

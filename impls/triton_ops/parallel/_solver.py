@@ -22,7 +22,8 @@ from ._verdict import Splices
 
 FEWEST_STEPS = 16
 FEWEST_BEFORE_VERDICT = 8  # steps of a restart
-OVERHEAD = 80  # rows by which a step would take longer if it were only products (measured)
+OVERHEAD = 80  # rows that a step could take in the time that is not their product's (measured)
+WALK = 47  # rows of a step that takes as long as one of the walk of a few (measured)
 ROUGH = 2.0**-8  # how near the rough steps come: their operands are that rough
 MOST_ROUGH_PASSES = 6
 
@@ -121,12 +122,16 @@ class Solver:
                 break
             self.found.append(mismatch)
             done = mismatch.first // self.B  # every chunk before this one is right
-            if is_hopeless(self.found, self.count - done, self.splices.NEAR):
+            if is_hopeless(self.found, self.passes_worth(done), self.splices.NEAR):
                 self._walk(borders.due[done], done)
                 return self._report(passes, True)
             borders.correct(rows.carry, rows.live)
             self._restart(rows, steps_to_shrink(self.rate, max(1.0, mismatch.size / self.splices.NEAR), self.chunk))
         return self._report(passes, False)
+
+    def passes_worth(self, done: int) -> float:
+        """How many passes take as long as the loop over the chunks that are not done."""
+        return (self.count - done) * (WALK if self.B < WALK else self.B + OVERHEAD) / (self.count * self.B + OVERHEAD)
 
     def _restart(self, rows: Rows, expected: int) -> None:
         """Run the live rows until they meet what is stored, after so many steps as expected, or to the ends of their
@@ -163,13 +168,24 @@ def steps_to_shrink(rate: float, factor: float, most: int) -> int:
     return min(most, math.ceil(math.log(factor) / -rate))
 
 
-def is_hopeless(found: list[Mismatch], chunks_left: int, near: float) -> bool:
-    """Whether at the rate seen so many passes are needed as there are chunks left: then the loop is no slower.
+def is_hopeless(found: list[Mismatch], passes_worth: float, near: float) -> bool:
+    """Whether at the rate seen more passes are needed than are worth their time.
 
     Of rows that differ by roundings some find a place to be spliced in every pass: then their number counts."""
-    if chunks_left < 1 or len(found) < 3 or found[-1].rows <= found[-3].rows / 2:
+    if passes_worth < 1:
+        return False
+    if is_stalled(found, near):
+        return True
+    if len(found) < 3 or found[-1].rows <= found[-3].rows / 2:
         return False
     before, now = found[-3].size, found[-1].size
     rate = math.sqrt(now / before) if math.isfinite(now) else math.inf
     slowest = 0.5 if now <= near else 1.0
-    return not (rate < slowest and now * rate**chunks_left <= UNIT)
+    return not (rate < slowest and now * rate**passes_worth <= UNIT)
+
+
+def is_stalled(found: list[Mismatch], near: float) -> bool:
+    """Whether rows that came near come no nearer: then it is what the sums' order rounds that keeps them apart."""
+    if len(found) < 2 or found[-1].rows <= found[-2].rows / 2:
+        return False
+    return near < found[-1].size < ROUGH / 8 and found[-1].size > found[-2].size / 2
