@@ -177,7 +177,7 @@ def test_noise_races_the_tree_against_itself_and_shows_what_it_could_not(monkeyp
         findings.ratios.append(Ratio("mine", "scan", "GPU", "cuda", 1.0, 1.1, 0.9, 1.2))
         findings.notes.append("torch: not timed: no reason")
 
-    monkeypatch.setattr(noise, "touched_subjects", lambda call, changed, now, before, notes: [])
+    monkeypatch.setattr(noise, "touched_subjects", lambda call, changed, now, before, findings: [])
     monkeypatch.setattr(noise, "time_subjects", time_subjects)
 
     assert noise.main(["--markdown", str(tmp_path / "page.md")]) == 0
