@@ -100,7 +100,7 @@ class Children:
         `say` is told the lines that it prints after PROGRESS.
         """
         with tempfile.TemporaryDirectory() as folder:
-            answer, said = Path(folder, "answer.json"), ""
+            answer, said, far = Path(folder, "answer.json"), "", ""
             with subprocess.Popen(self.command(module, str(answer)), text=True, stdin=subprocess.PIPE, cwd=self.tree.root,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                   env=self.environment(without=without)) as process:  # fmt: skip
@@ -110,7 +110,9 @@ class Children:
                     process.stdin.close()
                 while line := next_line(process):
                     if line.startswith(PROGRESS):
-                        say(line.removeprefix(PROGRESS).strip())
+                        if line != far:  # it says so again and again, so that it is known to live
+                            say(line.removeprefix(PROGRESS).strip())
+                        far = line
                     else:
                         said = line.strip() or said
             if not answer.is_file():
