@@ -196,6 +196,16 @@ def test_vmap_is_one_call_per_entry(op, options):
 
 
 @every_case
+def test_vmap_over_no_entries_is_empty(op, options):
+    arguments = make_arguments(op)
+    nothing = {name: jnp.empty((0, *x.shape), x.dtype) for name, x in arguments.items()}
+
+    assert jax.vmap(lambda x: op(**x, **options))(nothing).shape == (0, *op(**arguments, **options).shape)
+    for name, gradient in jax.vmap(lambda x: gradients(op, x, options))(nothing).items():
+        assert gradient.shape == nothing[name].shape, name
+
+
+@every_case
 def test_float32_works_where_float64_does_not_exist(op, options):
     arguments = make_arguments(op, dtype="float32")
     with jax.enable_x64(False):
