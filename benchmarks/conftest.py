@@ -77,7 +77,10 @@ def judged(request: pytest.FixtureRequest, device: Any) -> Any:
     """The verdicts on everything selected for this run."""
     from mmrec.benchmarks.implementations import missing_here
     from mmrec.benchmarks.judgement import Judgement, Refused, judgement, names_of
+    from mmrec.conformance.calls import why_not_writable
 
+    if reason := why_not_writable(getattr(request.config.option, "mmrec_timings", DEFAULT_TIMINGS).parent):
+        pytest.exit(f"benchmarks: --timings: {reason}", returncode=pytest.ExitCode.USAGE_ERROR)
     ours = [case for case in cases_of(request.session) if not case.peer]
     wanted = {(c.implementation, c.op, c.dtype) for c in ours if not missing_here(c.implementation, device.kind)}
     given = getattr(request.config.option, "mmrec_benchmark_result", None)

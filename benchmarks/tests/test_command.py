@@ -86,6 +86,16 @@ def test_one_subject_is_judged_and_timed_and_an_unknown_one_refused(monkeypatch,
     assert "nobody to be timed: here are torch, jax" in capsys.readouterr().err
 
 
+def test_a_place_where_nothing_can_be_written_is_refused_before_anything_is_judged(
+    monkeypatch, children, tmp_path, capsys
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(sys, "argv", ["benchmarks", f"--out={tmp_path / 'file'}"])
+
+    assert command.main() == 2 and not children[0]
+    assert f"--out: {tmp_path / 'file'} cannot be made" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("module", ["mmrec.conformance", "pytest"])
 def test_a_failure_of_either_is_its_exit_code_and_the_rest_is_written(children, tmp_path, module):
     children[1][module] = 1
