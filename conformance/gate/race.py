@@ -55,7 +55,7 @@ class Ratio:
 
     @property
     def verdict(self) -> str:
-        return "SLOWER" if self.slower else "faster" if self.high < 1 / NOISE[self.kind] else "same"
+        return "SLOWER" if self.slower else "faster" if self.high < 1 / NOISE[self.kind] else "within noise"
 
 
 class Silent(Exception):
