@@ -106,6 +106,13 @@ def lacking(kernels: Kernels, stored: Kernels, changed: Collection[str] = ()) ->
                    for variant, names in variants.items())]  # fmt: skip
 
 
+def gone(kernels: Kernels, before: Kernels, changed: Collection[str]) -> list[str]:
+    """Variants of changed files that are compiled nowhere any more: what nobody lists is not weighed."""
+    new = {variant for file, variants in kernels.items() for variant in variants if variant not in before.get(file, {})}
+    return [f"{file}, {variant}" for file, variants in before.items() if file in changed or file in kernels
+            for variant in variants if variant not in kernels.get(file, {}) and variant not in new]  # fmt: skip
+
+
 def compare(kernels: Kernels, stored: Kernels, base: Kernels, changed: Collection[str] = ()) -> list[Row]:
     """Every compiled kernel beside its stored figures, or the base revision's where none are stored."""
     rows = []

@@ -10,13 +10,14 @@ from pathlib import Path
 from mmrec.conformance.gate import WrongCall
 from mmrec.conformance.gate.children import Children, Located, Revision, Say
 from mmrec.conformance.gate.compiling import Kernels, compile_files, triton_version
-from mmrec.conformance.gate.figures import compare, lacking, read_figures, with_resident, write_figures
+from mmrec.conformance.gate.figures import compare, gone, lacking, read_figures, with_resident, write_figures
 from mmrec.conformance.gate.findings import Findings
 from mmrec.conformance.gate.imports import Imports
 from mmrec.conformance.gate.judged import judge
 from mmrec.conformance.gate.offers import offers
 from mmrec.conformance.gate.race import BENCH_SECONDS, Ratio, race
 from mmrec.conformance.gate.revisions import Change, Tree, change_since, checkout, repository_of, tree_at
+from mmrec.conformance.gate.sections import shortened
 from mmrec.conformance.gate.touched import Touched, touched_by
 
 FIGURES = "ci/kernel_figures.json"
@@ -100,10 +101,11 @@ def compiled(files_of: Iterable[tuple[Located, Iterable[str]]], there: Revision,
 def weigh_kernels(call: Call, root: Path, now: Revision, before: Revision, findings: Findings, say: Say) -> None:
     touched, changed = findings.touched, findings.change.files
     files = list(dict.fromkeys(file for one in touched for file in one.kernels))
-    if not files:
-        return
-    say(f"compiling the kernels of {', '.join(files)}")
     path, triton = call.figures or root / FIGURES, triton_version()
+    if not triton:
+        return
+    if files:
+        say(f"compiling the kernels of {', '.join(files)}")
     stored, without = read_figures(path, triton)
     findings.figures = path.name
     kernels = compiled([(one.subject, one.kernels) for one in touched], now, say)
@@ -117,6 +119,9 @@ def weigh_kernels(call: Call, root: Path, now: Revision, before: Revision, findi
             base = compiled([(one.subject, wanted & {*one.kernels_before}) for one in touched], before, say)
         except WrongCall as error:  # a subject that was not there yet, or did not load: its kernels are new
             findings.notes.append(f"the kernels of the base revision: {error}")
+    silent = {file for one in touched for file in one.kernels_before if file not in files and file in now.tree.files}
+    if lost := sorted(silent) or gone(kernels, stored | base, changed):
+        findings.notes.append(f"kernels that are not compiled any more: {shortened(lost)}")
     findings.rows = compare(kernels, stored, base, changed)
 
 

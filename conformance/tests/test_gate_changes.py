@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 from mmrec.conformance.cli import app
 from mmrec.conformance.gate import WrongCall
+from mmrec.conformance.gate.findings import Findings
 from mmrec.conformance.gate.offers import offers
-from mmrec.conformance.gate.revisions import change_since, checkout, repository_of, tree_at
-from mmrec.conformance.gate.run import Call, has_gpu, revision, run
+from mmrec.conformance.gate.revisions import Change, change_since, checkout, repository_of, tree_at
+from mmrec.conformance.gate.run import Call, has_gpu, revision, run, weigh_kernels
 from mmrec.conformance.gate.touched import touched_by
 
 HERE = Path(__file__).resolve().parent
@@ -105,6 +106,17 @@ def test_an_op_that_moved_still_reaches_the_file_that_it_left(project):
     moved = {"mine.py": "from there import SUBJECT", "there.py": SUBJECT}
     offer, touched = offered(project, base, moved)
     assert not offer.dropped and set(touched.because) == {"mine.py", "here.py", "there.py"}
+
+
+def test_a_module_that_does_not_offer_its_kernels_any_more_is_told(project):
+    pytest.importorskip("triton")
+    base = {"mine.py": SUBJECT + "def compile_specs(): return []"}
+    _, touched = offered(project, base, MINE)
+    assert touched.kernels == [] and touched.kernels_before == ["mine.py"]
+    with revision(tree_at(project)) as now:
+        findings = Findings(Change("main", "", ("mine.py",)), everything=False, touched=[touched])
+        weigh_kernels(Call(), project, now, now, findings, print)
+    assert findings.notes == ["kernels that are not compiled any more: mine.py"] and not findings.rows
 
 
 def test_a_change_after_which_a_subject_cannot_be_loaded_fails(project):

@@ -14,6 +14,7 @@ from mmrec.conformance.gate.compiling import names_of
 from mmrec.conformance.gate.figures import (
     Row,
     compare,
+    gone,
     lacking,
     read_figures,
     resident_warps,
@@ -124,6 +125,13 @@ def test_a_kernel_that_moved_is_compared_with_itself_and_a_namesake_is_not_it():
     changed = ("gone.py", "new.py", "old.py", "split.py")
     assert [one.before for one in compare(kernels, {}, base, changed)] == [{"a": 1}, {"b": 1}, {}]
     assert lacking(kernels, base, changed) == [] and lacking(kernels, base) == ["new.py", "split.py"]
+
+
+def test_a_kernel_that_nobody_lists_any_more_is_told():
+    before = {"a.py": {"scan": {}, "walk": {}}, "b.py": {"step": {}}, "c.py": {"mix": {}}}
+    kernels = {"a.py": {"scan": {}}, "new.py": {"step": {}}}
+    assert gone(kernels, before, ("a.py", "b.py", "new.py")) == ["a.py, walk"]
+    assert gone({}, before, ("b.py",)) == ["b.py, step"] and gone(before, before, tuple(before)) == []
 
 
 def test_resident_warps_follow_from_what_is_scarce():
