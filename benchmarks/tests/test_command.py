@@ -10,6 +10,7 @@ import pytest
 from mmrec.benchmarks import __main__ as command
 from mmrec.benchmarks.judgement import environment
 from mmrec.conformance import timings
+from mmrec.conformance.subjects import BUILT_IN
 from mmrec.conformance.tests.test_report import document_of, record
 from mmrec.conformance.tests.test_speeds import ROWS, document
 
@@ -94,6 +95,13 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_anything_is_judg
 
     assert command.main() == 2 and not children[0]
     assert f"--out: {tmp_path / 'file'} cannot be made" in capsys.readouterr().err
+
+
+def test_who_is_left_out_is_told_with_the_reason(capfd):
+    here = command.subjects_here()
+
+    left_out = [line for line in capfd.readouterr().err.splitlines() if " is left out: " in line]
+    assert "torch" in here and len(here) + len(left_out) == len(BUILT_IN)
 
 
 @pytest.mark.parametrize("module", ["mmrec.conformance", "pytest"])
