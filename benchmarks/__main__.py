@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mmrec.benchmarks.judgement import environment
 from mmrec.conformance import plugin, result, timings
+from mmrec.conformance.calls import why_not_writable
 from mmrec.conformance.report import write_report
 from mmrec.conformance.report.speeds import markdown_of
 
@@ -25,6 +26,9 @@ ENDING = 30.0  # seconds for what no budget stops: loading the frameworks, the l
 def main() -> int:
     began = time.monotonic()
     given, pytest_arguments = parse(sys.argv[1:])
+    if reason := why_not_writable(given.out):
+        print(f"mmrec.benchmarks: --out: {reason}", file=sys.stderr)
+        return 2
     here = subjects_here()
     subjects = given.subject or here
     if not subjects or not set(subjects) <= set(here):

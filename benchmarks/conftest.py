@@ -77,7 +77,10 @@ def judged(request: pytest.FixtureRequest, device: Any) -> Any:
     """The verdicts on everything selected for this run."""
     from mmrec.benchmarks.implementations import missing_here
     from mmrec.benchmarks.judgement import Judgement, Refused, judgement, names_of
+    from mmrec.conformance.calls import why_not_writable
 
+    if reason := why_not_writable(getattr(request.config.option, "mmrec_timings", DEFAULT_TIMINGS).parent):
+        pytest.exit(f"benchmarks: --timings: {reason}", returncode=pytest.ExitCode.USAGE_ERROR)
     ours = [case for case in cases_of(request.session) if not case.peer]
     wanted = {(c.implementation, c.op, c.dtype) for c in ours if not missing_here(c.implementation, device.kind)}
     given = getattr(request.config.option, "mmrec_benchmark_result", None)
@@ -180,13 +183,21 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-benchmark's raises where --benchmark-compare-fail finds a regression
-def pytest_terminal_summary(config: pytest.Config) -> None:
-    """The table, what was not timed, and what is wrong."""
-    run = config.stash[RUN]
-    if not run.rows and not run.untimed:
-        return
-    from mmrec.benchmarks.table import print_run
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(config: pytest.Config) -> Iterator[None]:
+    """The table, what was not timed, and what is wrong; then pytest-benchmark's comparison.
 
-    option = config.option
-    print_run(run, getattr(option, "mmrec_check_thresholds", False), getattr(option, "mmrec_timings", DEFAULT_TIMINGS))
+    Where --benchmark-compare-fail finds a regression, it says which and raises, of which pytest would print 50 lines.
+    """
+    run, option = config.stash[RUN], config.option
+    if run.rows or run.untimed:
+        from mmrec.benchmarks.table import print_run
+
+        thresholds_checked = getattr(option, "mmrec_check_thresholds", False)
+        print_run(run, thresholds_checked, getattr(option, "mmrec_timings", DEFAULT_TIMINGS))
+    try:
+        yield
+    except Exception as error:
+        if not (isinstance(error, pytest.UsageError) or type(error).__name__ == "PerformanceRegression"):
+            raise
+        pytest.exit(f"benchmarks: {error}", returncode=pytest.ExitCode.TESTS_FAILED)

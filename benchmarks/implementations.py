@@ -1,5 +1,6 @@
 """Whom do we time? The judge's built-in subjects, with the ops each one has; nowhere is a second list of them."""
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -67,4 +68,8 @@ def _another_device(framework: str, kind: str) -> str:
 if __name__ == "__main__":
     from mmrec.benchmarks.device import device_kind
 
-    print(*(name for name in implementations() if not missing_here(name, device_kind())))
+    reasons = {name: missing_here(name, device_kind()) for name in implementations()}
+    print(*(name for name, reason in reasons.items() if not reason))
+    for name, reason in reasons.items():
+        if reason:
+            print(f"benchmarks: {name} is left out: {reason}", file=sys.stderr)

@@ -44,9 +44,14 @@ def what_can_be_judged(subjects: list[str]) -> set[str]:
 
 def require_writable(argument: str, folder: Path) -> None:
     """Refuse a folder in which no result could be left, before anything is judged."""
+    if reason := why_not_writable(folder):
+        raise refuse(f"{argument}: {reason}")
+
+
+def why_not_writable(folder: Path) -> str:
+    """Make the folder where it is not there; why nothing could be left in it, or ""."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise refuse(f"{argument}: {folder} cannot be made: {error.strerror}; expected a folder") from None
-    if not os.access(folder, os.W_OK):
-        raise refuse(f"{argument}: {folder} cannot be written to")
+        return f"{folder} cannot be made: {error.strerror}; expected a folder"
+    return "" if os.access(folder, os.W_OK) else f"{folder} cannot be written to"

@@ -146,7 +146,8 @@ class Session:
 
         option = self.config.option
         document = result.build(self.records, profile=option.mmrec_profile, seed=option.mmrec_seed,
-                                seconds=time.time() - self.started, experiments=in_order(self.findings))  # fmt: skip
+                                seconds=time.time() - self.started, experiments=in_order(self.findings),
+                                replay=option.mmrec_replay or "")  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
         result.save(document, self.folder / "result.json")
         write_report(document, self.folder / "report.html")

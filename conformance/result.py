@@ -24,8 +24,8 @@ def schema() -> dict[str, Any]:
 
 
 def build(records: list[dict[str, Any]], *, profile: str, seed: int, seconds: float,
-          experiments: list[dict[str, Any]]) -> dict[str, Any]:  # fmt: skip
-    """The document for these records."""
+          experiments: list[dict[str, Any]], replay: str = "") -> dict[str, Any]:  # fmt: skip
+    """The document for these records; of one case alone where that was replayed."""
     from mmrec import spec
     from mmrec.conformance.ops import all_ops
     from mmrec.numerics.error_model import model_for
@@ -42,6 +42,7 @@ def build(records: list[dict[str, Any]], *, profile: str, seed: int, seconds: fl
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "profile": profile,
         "seed": seed,
+        "replay": replay,
         "seconds": round(seconds, 1),
         "machine": {"system": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count() or 0},
         "assumptions": {model.arithmetic.name: model.describe() for model in (model_for(FLOAT32), model_for(FLOAT64))},

@@ -46,8 +46,10 @@ def label_of(clauses: tuple[str, ...]) -> str:
 
 
 def print_table(document: dict[str, Any], console: Console) -> None:
-    table = Table(title=f"Error budget used, by clause and subject (profile {document['profile']}, seed {document['seed']})",
-                  title_justify="left", show_edge=False, pad_edge=False)  # fmt: skip
+    # Not the table's own title, which is broken to the table's width.
+    console.print(f"Error budget used, by clause and subject (profile {document['profile']}, seed {document['seed']})",
+                  style="italic", highlight=False)  # fmt: skip
+    table = Table(show_edge=False, pad_edge=False)
     table.add_column("clause", min_width=10, max_width=16, overflow="fold")
     table.add_column("what it says", overflow="ellipsis", no_wrap=True, max_width=38)
     for subject in document["subjects"]:

@@ -1,13 +1,16 @@
 """Does the one command judge, time and write, in this order, and does it stop where the judge gives no verdict?"""
 
 import json
+import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
 from mmrec.benchmarks import __main__ as command
+from mmrec.benchmarks.judgement import environment
 from mmrec.conformance import timings
+from mmrec.conformance.subjects import BUILT_IN
 from mmrec.conformance.tests.test_report import document_of, record
 from mmrec.conformance.tests.test_speeds import ROWS, document
 
@@ -84,6 +87,23 @@ def test_one_subject_is_judged_and_timed_and_an_unknown_one_refused(monkeypatch,
     assert "nobody to be timed: here are torch, jax" in capsys.readouterr().err
 
 
+def test_a_place_where_nothing_can_be_written_is_refused_before_anything_is_judged(
+    monkeypatch, children, tmp_path, capsys
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(sys, "argv", ["benchmarks", f"--out={tmp_path / 'file'}"])
+
+    assert command.main() == 2 and not children[0]
+    assert f"--out: {tmp_path / 'file'} cannot be made" in capsys.readouterr().err
+
+
+def test_who_is_left_out_is_told_with_the_reason(capfd):
+    here = command.subjects_here()
+
+    left_out = [line for line in capfd.readouterr().err.splitlines() if " is left out: " in line]
+    assert "torch" in here and len(here) + len(left_out) == len(BUILT_IN)
+
+
 @pytest.mark.parametrize("module", ["mmrec.conformance", "pytest"])
 def test_a_failure_of_either_is_its_exit_code_and_the_rest_is_written(children, tmp_path, module):
     children[1][module] = 1
@@ -101,6 +121,29 @@ def test_without_a_result_nothing_is_timed_and_no_old_file_passes_for_new(monkey
     assert asked == ["mmrec.conformance"]
     assert not (tmp_path / "result.json").exists()
     assert "nothing may be timed" in capsys.readouterr().err
+
+
+TIMED = """
+import time
+
+def test_sleep(benchmark):
+    benchmark.pedantic(time.sleep, args=(SECONDS,), rounds=3)
+"""
+
+
+def test_a_run_that_is_slower_than_the_one_before_fails_without_a_traceback(tmp_path):
+    pytest.importorskip("pytest_benchmark")
+
+    def timed(seconds, *arguments):
+        (tmp_path / "test_sleep.py").write_text(TIMED.replace("SECONDS", str(seconds)))
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "mmrec.benchmarks.conftest", "test_sleep.py", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+
+    assert timed(0.001, "--benchmark-save=before").returncode == 0
+    ran = timed(0.1, "--benchmark-compare=0001", "--benchmark-compare-fail=min:100%")
+    assert ran.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "benchmarks: Performance has regressed" in ran.stderr + ran.stdout
+    assert "Traceback" not in ran.stderr + ran.stdout
 
 
 def test_the_children_know_the_judge_s_plugin_without_its_installation(monkeypatch):

@@ -16,9 +16,9 @@ def document(*records, device="cpu", source=None):
     return {
         "subjects": {"torch": {"framework": "torch", "source": source, "environment": {"device": device}}},
         "records": [
-            {"check": "every_value_is_within_its_bound", "clauses": CLAUSES, "subject": "torch", "op": "decay_product",
+            {"check": f"{check}_is_within_its_bound", "clauses": CLAUSES, "subject": "torch", "op": "decay_product",
              "dtype": "float32", "verdict": "CONFORMS", "left_out": "", **record}
-            for record in records
+            for record in records for check in ("every_value", "every_gradient")
         ],
     }  # fmt: skip
 
@@ -34,6 +34,20 @@ def test_one_record_that_does_not_conform_is_enough_to_refuse():
     found = verdicts(document({}, {"verdict": "OUT_OF_BOUND"}, {}), {"cpu"})
 
     assert found == {KEY: "OUT_OF_BOUND in every value is within its bound (SCAN-2)"}
+
+
+@pytest.mark.parametrize(
+    "check", ["every_value_is_within_its_bound", "bad_input_is_refused_by_the_name_of_the_argument"]
+)
+def test_a_run_of_some_checks_is_no_pass_but_may_fail(check):
+    assert verdicts(document({"check": check}), {"cpu"}) == {}
+    assert verdicts(document({"check": check, "verdict": "RAISED"}), {"cpu"})[KEY].startswith("RAISED in")
+
+
+def test_a_replayed_case_is_no_pass_but_may_fail():
+    replayed = {"replay": "decay_product/float32/uniform/B1-T1-D1/seed0/contiguous"}
+    assert verdicts(document({}) | replayed, {"cpu"}) == {}
+    assert verdicts(document({"verdict": "OUT_OF_BOUND"}) | replayed, {"cpu"}) != {}
 
 
 def test_dtypes_are_judged_apart():

@@ -6,9 +6,11 @@ the packaging gives them. So it does not matter what is installed, and two revis
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from mmrec.conformance.subjects import BUILT_IN
 
 Say = Callable[[str], None]
 PROGRESS = "progress: "  # begins a line of a child that says how far it is
+SILENT_SECONDS = 300.0  # after which a child that should load a framework, compile, or time one turn is given up
 JUDGE = ("mmrec.spec", "mmrec.reference", "mmrec.numerics", "mmrec.conformance", "mmrec.benchmarks")
 
 
@@ -97,7 +100,7 @@ class Children:
         `say` is told the lines that it prints after PROGRESS.
         """
         with tempfile.TemporaryDirectory() as folder:
-            answer, said = Path(folder, "answer.json"), ""
+            answer, said, far = Path(folder, "answer.json"), "", ""
             with subprocess.Popen(self.command(module, str(answer)), text=True, stdin=subprocess.PIPE, cwd=self.tree.root,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                   env=self.environment(without=without)) as process:  # fmt: skip
@@ -105,11 +108,43 @@ class Children:
                 with suppress(BrokenPipeError):  # it ended without reading: what it said is the reason
                     process.stdin.write(json.dumps(request))
                     process.stdin.close()
-                for line in process.stdout:
+                while line := next_line(process):
                     if line.startswith(PROGRESS):
-                        say(line.removeprefix(PROGRESS).strip())
+                        if line != far:  # it says so again and again, so that it is known to live
+                            say(line.removeprefix(PROGRESS).strip())
+                        far = line
                     else:
                         said = line.strip() or said
             if not answer.is_file():
-                raise WrongCall(f"{module.rpartition('.')[2]} of {request}: {said or 'no answer'}")
+                raise WrongCall(f"{module.rpartition('.')[2]} of {request}: {said or ended(process)}")
             return json.loads(answer.read_text())
+
+
+def next_line(process: subprocess.Popen[str]) -> str:
+    """What a child says next; "" when it ends, or when it is silent for too long and is therefore ended."""
+    assert process.stdout is not None
+    limit = threading.Timer(SILENT_SECONDS, process.kill)
+    limit.start()
+    try:
+        return process.stdout.readline()
+    finally:
+        limit.cancel()
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """How a child ended that gave no answer."""
+    code = process.wait()
+    killed = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return killed + f" (it may be silent for {SILENT_SECONDS:g} s)" * (code == -signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A tree, what imports what in it, and how processes are started on it."""
+
+    imports: Imports
+    children: Children
+
+    @property
+    def tree(self) -> Tree:
+        return self.imports.tree

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from mmrec.conformance.calls import refuse
+from mmrec.conformance.calls import refuse, require_writable
 
 
 def gate(
@@ -39,6 +39,10 @@ def gate(
             raise refuse(f"--dtype: {value!r} is not one of {', '.join(FORMATS)}")
     if cpu_bench and not bench:
         raise refuse("--cpu-bench and --no-bench: only one of them")
+    if figures is not None and not figures.is_file():
+        raise refuse(f"--figures: {figures}: no such file; `mmrec figures` writes one")
+    if markdown is not None:
+        require_writable("--markdown", markdown.parent)
     timed = cpu_bench or (bench and has_gpu())
     call = Call(base, tuple(subject or ()), tuple(dtype or ()), everything, timed, bench_seconds, figures)
     try:

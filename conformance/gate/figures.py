@@ -7,7 +7,7 @@ A kernel that is in neither is new, and must only not spill.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,24 +91,38 @@ def with_resident(kernels: Kernels) -> Kernels:
     }
 
 
-def lacking(kernels: Kernels, stored: Kernels) -> list[str]:
+def earlier(kept: Kernels, kernels: Kernels, changed: Collection[str], file: str, variant: str) -> dict[str, Weights]:
+    """What was kept of a variant, by architecture: in its file, or in a changed one that has it no more (it moved)."""
+    left = (one for one, variants in kept.items()
+            if one in changed and variant in variants and variant not in kernels.get(one, {}))  # fmt: skip
+    home = file if variant in kept.get(file, {}) else next(left, file)
+    return kept.get(home, {}).get(variant, {})
+
+
+def lacking(kernels: Kernels, stored: Kernels, changed: Collection[str] = ()) -> list[str]:
     """Files with a kernel that the stored figures do not speak of."""
     return [file for file, variants in kernels.items()
-            if any(name not in stored.get(file, {}).get(variant, {})
-                   for variant, names in variants.items() for name in names)]  # fmt: skip
+            if any(not names.keys() <= earlier(stored, kernels, changed, file, variant).keys()
+                   for variant, names in variants.items())]  # fmt: skip
 
 
-def compare(kernels: Kernels, stored: Kernels, base: Kernels) -> list[Row]:
+def gone(kernels: Kernels, before: Kernels, changed: Collection[str]) -> list[str]:
+    """Variants of changed files that are compiled nowhere any more: what nobody lists is not weighed."""
+    new = {variant for file, variants in kernels.items() for variant in variants if variant not in before.get(file, {})}
+    return [f"{file}, {variant}" for file, variants in before.items() if file in changed or file in kernels
+            for variant in variants if variant not in kernels.get(file, {}) and variant not in new]  # fmt: skip
+
+
+def compare(kernels: Kernels, stored: Kernels, base: Kernels, changed: Collection[str] = ()) -> list[Row]:
     """Every compiled kernel beside its stored figures, or the base revision's where none are stored."""
     rows = []
     for file, variants in kernels.items():
         for variant, architectures in variants.items():
+            sources = {"stored": earlier(stored, kernels, changed, file, variant),
+                       "base": earlier(base, kernels, changed, file, variant)}  # fmt: skip
             for name, now in architectures.items():
-                sources = {"stored": stored, "base": base}
-                found = {source: kept[file][variant][name] for source, kept in sources.items()
-                         if name in kept.get(file, {}).get(variant, {})}  # fmt: skip
-                source = next(iter(found), "")
-                rows.append(Row(file, variant, name, found.get(source), now, source))
+                source = next((source for source, kept in sources.items() if name in kept), "")
+                rows.append(Row(file, variant, name, sources[source][name] if source else None, now, source))
     return rows
 
 
@@ -116,9 +130,9 @@ def compare(kernels: Kernels, stored: Kernels, base: Kernels) -> list[Row]:
 
 
 def read_figures(path: Path, triton: str) -> tuple[Kernels, str]:
-    """The stored figures that hold for this Triton, and a sentence about them."""
+    """The stored figures that hold for this Triton, and why there are none, or ""."""
     if not path.is_file():
-        return {}, f"no stored figures ({path.name} is not there)"
+        return {}, f"{path.name} is not there"
     try:
         document: dict[str, Any] = json.loads(path.read_text())
         made_with, kernels = document["triton"], document["kernels"]
@@ -127,8 +141,8 @@ def read_figures(path: Path, triton: str) -> tuple[Kernels, str]:
             f"--figures: {path}: is not a file of figures ({error}); `mmrec figures` writes one anew"
         ) from None
     if made_with != triton:
-        return {}, f"{path.name} was made with triton {made_with}: not comparable"
-    return with_resident(kernels), f"{path.name}, triton {made_with}"
+        return {}, f"{path.name} is of triton {made_with}"
+    return with_resident(kernels), ""
 
 
 def write_figures(path: Path, triton: str, kernels: Kernels) -> None:

@@ -16,6 +16,7 @@ class Findings:
 
     change: Change
     everything: bool  # --all: treated as if every file had changed
+    broken: list[str] = field(default_factory=list)  # subjects that the change keeps from being loaded, and why
     touched: list[Touched] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -34,6 +35,8 @@ class Findings:
 
     def failures(self) -> Iterator[tuple[str, str]]:
         """What stands against the change: which part of the gate says so, and why."""
+        for reason in self.broken:
+            yield "loading", reason
         for verdict in self.verdicts:
             for failure in verdict.failures:
                 yield "conformance", f"{verdict.subject}, {verdict.op}: {failure}"

@@ -36,7 +36,7 @@ class Verdict:
     passed: int
     examples: int
     budget: float  # the largest share of a tolerance that was used
-    failures: list[str]  # a line each: verdict, clause, element, and how to replay it
+    failures: list[str]  # of lines: dtype, verdict and clause; the element; how to replay it
 
     @property
     def conforms(self) -> bool:
@@ -97,6 +97,5 @@ def verdict_of(subject: str, op: str, records: list[dict[str, Any]], wrong: str)
 
 
 def failure_of(record: dict[str, Any]) -> str:
-    words = [f"{record['verdict']} {', '.join(record['clauses'])}", record["dtype"], record["check"].replace("_", " ")]
-    said = [record["worst"].get("message", ""), record["replay"]]
-    return f"{', '.join(words)}: {'; '.join(filter(None, said))}"
+    words = [record["dtype"], f"{record['verdict']} {', '.join(record['clauses'])}", record["check"].replace("_", " ")]
+    return "\n".join(filter(None, [", ".join(words), record["worst"].get("message", ""), record["replay"]]))

@@ -48,7 +48,7 @@ def noise(call: Call) -> Findings:
     root = repository_of(call.place)
     findings = Findings(Change("", "", ()), everything=True)
     with revision(tree_at(root)) as tree:
-        findings.touched = list(touched_subjects(call, None, tree, tree, findings.notes))
+        findings.touched = list(touched_subjects(call, None, tree, tree, findings))
         time_subjects(call, tree, tree, findings, progress())
     return findings
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from mmrec.conformance.gate.sections import Section
 
 MOST_ROWS = 14  # of one table in a terminal; Markdown has them all
-PIPE_WIDTH = 150  # columns when the output goes to a file
+PIPE_WIDTH = 120  # columns when the output goes to a file
 
 
 def print_page(sections: Iterable[Section], console: Console) -> None:
@@ -54,7 +54,7 @@ def markdown_of(section: Section) -> list[str]:
             f"<details><summary>{len(section.cells)} rows</summary>\n\n{table}\n\n</details>" if long else table
         )
     if section.lines:
-        blocks.append("\n".join(f"- {escaped(line)}" for line in section.lines))
+        blocks.append("\n".join(f"{'  ' * line.startswith(' ')}- {escaped(line)}" for line in section.lines))
     return blocks
 
 

@@ -8,7 +8,6 @@ replacement. A slowdown counts only where the whole interval lies above the nois
 
 import json
 import subprocess
-import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -18,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from mmrec.conformance.gate.children import Children, Say
+from mmrec.conformance.gate.children import Children, Say, ended, next_line
 
 TURNS, FEWEST_TURNS = 20, 8  # of four timings each
 CASE_SECONDS = {"cpu": 15.0, "cuda": 1.5}  # that the turns of a case may take, unless the fewest take longer
 RESAMPLES, CONFIDENCE = 4000, 0.95
-SECONDS = 300.0  # to load a framework, to compile, or to time one turn
 
 # For all subjects together: on a GPU some hundred cases of two seconds, half of which are for preparing them.
 BENCH_SECONDS = {"cpu": 900.0, "cuda": 240.0}
@@ -57,7 +55,7 @@ class Ratio:
 
     @property
     def verdict(self) -> str:
-        return "SLOWER" if self.slower else "faster" if self.high < 1 / NOISE[self.kind] else "same"
+        return "SLOWER" if self.slower else "faster" if self.high < 1 / NOISE[self.kind] else "within noise"
 
 
 class Silent(Exception):
@@ -84,15 +82,9 @@ class Stopwatch:
 
     def receive(self) -> Any:
         """The next answer; Silent when there is none in time, or when it is an error."""
-        assert self.process.stdout is not None
-        limit = threading.Timer(SECONDS, self.process.kill)
-        limit.start()
-        try:
-            line = self.process.stdout.readline()
-        finally:
-            limit.cancel()
+        line = next_line(self.process)
         if not line:
-            raise Silent(f"the process of a revision ended with exit code {self.process.wait()}")
+            raise Silent(f"the process of a revision {ended(self.process)}")
         answer = json.loads(line)
         if isinstance(answer, dict) and "error" in answer:
             raise Silent(answer["error"])

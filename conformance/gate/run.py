@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmrec.conformance.gate import WrongCall
-from mmrec.conformance.gate.children import Children, Located, Say, locate
+from mmrec.conformance.gate.children import Children, Located, Revision, Say
 from mmrec.conformance.gate.compiling import Kernels, compile_files, triton_version
-from mmrec.conformance.gate.figures import compare, lacking, read_figures, with_resident, write_figures
+from mmrec.conformance.gate.figures import compare, gone, lacking, read_figures, with_resident, write_figures
 from mmrec.conformance.gate.findings import Findings
 from mmrec.conformance.gate.imports import Imports
 from mmrec.conformance.gate.judged import judge
+from mmrec.conformance.gate.offers import offers
 from mmrec.conformance.gate.race import BENCH_SECONDS, Ratio, race
-from mmrec.conformance.gate.revisions import Tree, change_since, checkout, repository_of, tree_at
+from mmrec.conformance.gate.revisions import Change, Tree, change_since, checkout, repository_of, tree_at
+from mmrec.conformance.gate.sections import shortened
 from mmrec.conformance.gate.touched import Touched, touched_by
-from mmrec.conformance.subjects import BUILT_IN
 
 FIGURES = "ci/kernel_figures.json"
 
@@ -36,25 +37,13 @@ class Call:
     place: Path = Path(".")
 
 
-@dataclass(frozen=True)
-class Revision:
-    """A tree, what imports what in it, and how processes are started on it."""
-
-    imports: Imports
-    children: Children
-
-    @property
-    def tree(self) -> Tree:
-        return self.imports.tree
-
-
 @contextmanager
 def revision(tree: Tree) -> Iterator[Revision]:
     with tempfile.TemporaryDirectory(prefix="gate-links-") as links:
         yield Revision(Imports(tree), Children(tree, Path(links)))
 
 
-def run(call: Call, say=lambda text: None) -> Findings:
+def run(call: Call, say: Say = lambda text: None) -> Findings:
     """Everything the gate finds out about the change; `say` is told what is being done. WrongCall when it cannot run."""
     began = time.perf_counter()
     root = repository_of(call.place)
@@ -64,7 +53,7 @@ def run(call: Call, say=lambda text: None) -> Findings:
           tempfile.TemporaryDirectory(prefix="gate-") as folder):  # fmt: skip
         changed = None if call.everything else change.files
         say("reading imports")
-        findings.touched = list(touched_subjects(call, changed, now, before, findings.notes))
+        findings.touched = list(touched_subjects(call, changed, now, before, findings))
         for place, one in enumerate(findings.touched):
             if one.ops:
                 say(f"judging {one.name}: {', '.join(one.ops)}")
@@ -72,65 +61,68 @@ def run(call: Call, say=lambda text: None) -> Findings:
         weigh_kernels(call, root, now, before, findings, say)
         if call.bench:
             time_subjects(call, now, before, findings, say)
+        elif any(one.by_code for one in findings.touched):
+            findings.notes.append(
+                f"speed: {'not asked for' if has_gpu() else 'no GPU is here; --cpu-bench times on the CPU'}"
+            )
     findings.seconds = time.perf_counter() - began
     return findings
 
 
-def subjects_of(call: Call, now: Revision, notes: list[str]) -> Iterator[tuple[Located, dict]]:
-    """The subjects to be gated, each with what its census says."""
-    here = [name for name, module in BUILT_IN.items() if module in now.imports.by_name]
-    if not call.subjects and not here:
-        raise WrongCall(
-            f"--subject: none given, and no built-in ({', '.join(BUILT_IN)}) lies in {now.tree.root}; "
-            "name the .py file or the module that holds your SUBJECT"
-        )
-    for given in call.subjects or here:
-        subject = locate(given, now.imports, call.place)
-        counted = now.children.ask("mmrec.conformance.gate.census", subject.within(now.tree))
-        if "missing" not in counted:
-            yield subject, counted
-        elif call.subjects:
-            raise WrongCall(f"--subject: {counted['missing']}")
-        else:
-            notes.append(f"{given}: {counted['missing']}")
-
-
 def touched_subjects(
-    call: Call, changed: Iterable[str] | None, now: Revision, before: Revision, notes: list[str]
+    call: Call, changed: Iterable[str] | None, now: Revision, before: Revision, findings: Findings
 ) -> Iterator[Touched]:
-    for subject, counted in subjects_of(call, now, notes):
-        touched = touched_by(changed, subject, counted, now.imports, before.imports)
-        if touched.ops or touched.kernels:
-            yield touched
+    """What the change reaches of each subject; what it broke, and what cannot be loaded here, is said in the findings."""
+    for offer in offers(call.subjects, changed, now, before, call.place):
+        given = offer.subject.given
+        if offer.broken:
+            findings.broken.append(f"{given} can no longer be loaded: {offer.missing}")
+        elif offer.missing and call.subjects:
+            raise WrongCall(f"--subject: {offer.missing}")
+        elif offer.missing:
+            findings.notes.append(f"{given}: {offer.missing}")
+        if offer.dropped:
+            findings.notes.append(f"{given}: {', '.join(offer.dropped)}: in the base, and not here any more")
+        if not offer.missing:
+            touched = touched_by(changed, offer, now.imports, before.imports)
+            if touched.ops or touched.kernels:
+                yield touched
 
 
-def compiled(touched: Iterable[Touched], there: Revision, say: Say, only: Iterable[str] | None = None) -> Kernels:
-    """The kernels of the touched files in one revision; `only` of some files. Subjects share files: each once."""
+def compiled(files_of: Iterable[tuple[Located, Iterable[str]]], there: Revision, say: Say) -> Kernels:
+    """The kernels of each subject's files in one revision. Subjects share files: each is compiled once."""
     found: Kernels = {}
-    for one in touched:
-        files = [file for file in one.kernels if file not in found and (only is None or file in only)]
-        found |= compile_files(there.children, one.subject.within(there.tree), files, say)
+    for subject, files in files_of:
+        new = [file for file in files if file not in found]
+        found |= compile_files(there.children, subject.within(there.tree), new, say)
     return with_resident(found)
 
 
-def weigh_kernels(call: Call, root: Path, now: Revision, before: Revision, findings: Findings, say) -> None:
-    files = list(dict.fromkeys(file for one in findings.touched for file in one.kernels))
-    if not files:
-        return
-    say(f"compiling the kernels of {', '.join(files)}")
+def weigh_kernels(call: Call, root: Path, now: Revision, before: Revision, findings: Findings, say: Say) -> None:
+    touched, changed = findings.touched, findings.change.files
+    files = list(dict.fromkeys(file for one in touched for file in one.kernels))
     path, triton = call.figures or root / FIGURES, triton_version()
-    stored, findings.figures = read_figures(path, triton)
-    kernels = compiled(findings.touched, now, say)
-    unknown = lacking(kernels, stored)
+    if not triton:
+        return
+    if files:
+        say(f"compiling the kernels of {', '.join(files)}")
+    stored, without = read_figures(path, triton)
+    findings.figures = path.name
+    kernels = compiled([(one.subject, one.kernels) for one in touched], now, say)
     base: Kernels = {}
-    if unknown:
+    if unknown := lacking(kernels, stored, changed):
         say("compiling those of the base revision")
+        moved = changed if not set(unknown) <= set(before.tree.files) else ()  # from wherever they lay
+        wanted = {*unknown, *moved}
+        findings.figures = f"the base revision, since {without}" if without else f"{path.name} and the base revision"
         try:
-            base = compiled(findings.touched, before, say, unknown)
-            findings.figures += f"; otherwise the base revision, triton {triton}"
+            base = compiled([(one.subject, wanted & {*one.kernels_before}) for one in touched], before, say)
         except WrongCall as error:  # a subject that was not there yet, or did not load: its kernels are new
             findings.notes.append(f"the kernels of the base revision: {error}")
-    findings.rows = compare(kernels, stored, base)
+    silent = {file for one in touched for file in one.kernels_before if file not in files and file in now.tree.files}
+    if lost := sorted(silent) or gone(kernels, stored | base, changed):
+        findings.notes.append(f"kernels that are not compiled any more: {shortened(lost)}")
+    findings.rows = compare(kernels, stored, base, changed)
 
 
 def time_subjects(call: Call, now: Revision, before: Revision, findings: Findings, say: Say) -> None:
@@ -156,16 +148,15 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def rewrite_figures(call: Call, say=lambda text: None) -> tuple[Path, int]:
+def rewrite_figures(call: Call, say: Say = lambda text: None) -> tuple[Path, int]:
     """Compile every kernel of the subjects and store the figures: where they went, and of how many variants."""
     root = repository_of(call.place)
     kernels: Kernels = {}
     with revision(tree_at(root)) as now:
-        for subject, counted in subjects_of(call, now, []):
-            every = touched_by(None, subject, counted, now.imports, now.imports).kernels
-            new = [file for file in every if file not in kernels]
+        for touched in touched_subjects(call, None, now, now, Findings(Change("", "", ()), everything=True)):
+            new = [file for file in touched.kernels if file not in kernels]
             say(f"compiling the kernels of {', '.join(new) or 'nothing'}")
-            kernels |= compile_files(now.children, subject.within(now.tree), new, say)
+            kernels |= compile_files(now.children, touched.subject.within(now.tree), new, say)
     broken = [f"{file}, {variant}" for file, variants in kernels.items() for variant, found in variants.items()
               if any("error" in weights for weights in found.values())]  # fmt: skip
     if broken or not kernels:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from mmrec.conformance.gate.compiling import triton_version
 from mmrec.conformance.gate.figures import SHOWN, Row
 from mmrec.conformance.gate.findings import Findings
 from mmrec.conformance.gate.race import CONFIDENCE, NOISE, Ratio
@@ -48,7 +49,8 @@ def changes(findings: Findings) -> Section:
     if findings.everything:
         shown.lines.append("everything is taken as touched (--all)")
     if others:
-        shown.lines.append(f"reach nothing that computes: {shortened(others)}")
+        what = "nothing of what can be loaded" if findings.broken else "nothing that computes"
+        shown.lines.append(f"reach {what}: {shortened(others)}")
     ops = list(dict.fromkeys(op for one in findings.touched for op in one.ops))
     if ops:
         shown.lines.append(f"clauses: {', '.join(clauses_of(ops))}")
@@ -76,7 +78,7 @@ def conformance(findings: Findings) -> Section:
 def kernels(findings: Findings) -> Section:
     """The variants whose figures changed, the heaviest growth first; the others are counted."""
     compiled = sorted({row.architecture for row in findings.rows})
-    shown = Section(f"kernels compiled for {', '.join(compiled)}; before: {findings.figures}",
+    shown = Section(f"kernels compiled for {', '.join(compiled)} by triton {triton_version()}",
                     ("kernel", "", *(TITLES.get(name, name) for name in SHOWN), ""))  # fmt: skip
     changed = sorted((row for row in findings.rows if row.changed or row.failures), key=lambda row: -growth(row))
     changed.sort(key=lambda row: not row.failures)
@@ -87,7 +89,9 @@ def kernels(findings: Findings) -> Section:
         name = f"{row.file.rpartition('/')[2].removesuffix('.py')}.{row.variant}"
         shown.cells.append((name, row.architecture, *(figure(row, what) for what in SHOWN), verdict))
     same = len(findings.rows) - len(changed)
-    shown.lines.append(f"{same} of {len(findings.rows)} compiled variants are as they were")
+    shown.lines.append(
+        f"{same} of {len(findings.rows)} compiled variants are as they were; compared with {findings.figures}"
+    )
     return shown
 
 
@@ -130,7 +134,9 @@ def conclusion(findings: Findings) -> Section:
         return Section(f"PASS: {looked} ({findings.seconds:.0f} s)")
     parts = ", ".join(dict.fromkeys(part for part, _ in failures))
     shown = Section(f"FAIL: {parts} ({findings.seconds:.0f} s)")
-    shown.lines = [f"{part}: {why}" for part, why in failures[:MOST_REASONS]]
+    for part, why in failures[:MOST_REASONS]:
+        first, *more = why.splitlines()
+        shown.lines += [f"{part}: {first}", *(f"  {line}" for line in more)]
     if len(failures) > MOST_REASONS:
         shown.lines.append(f"and {len(failures) - MOST_REASONS} more")
     return shown

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mmrec.conformance.gate.children import Located
 from mmrec.conformance.gate.imports import Imports
+from mmrec.conformance.gate.offers import Offer
 from mmrec.conformance.ops import all_ops
 
 JUDGE = "mmrec.conformance"
@@ -22,6 +22,7 @@ class Touched:
     by_code: list[str] = field(default_factory=list)  # ops whose own code changed: to be judged and timed
     by_judge: list[str] = field(default_factory=list)  # ops whose reference, bound or judge changed: to be judged
     kernels: list[str] = field(default_factory=list)  # files whose kernels are to be compiled
+    kernels_before: list[str] = field(default_factory=list)  # and those of the base that they may come from
     because: dict[str, set[str]] = field(default_factory=dict)  # changed file -> the ops it reaches
 
     @property
@@ -29,19 +30,19 @@ class Touched:
         return [op for op in all_ops() if op in {*self.by_code, *self.by_judge}]
 
 
-def touched_by(
-    changed: Iterable[str] | None, subject: Located, counted: dict[str, Any], now: Imports, before: Imports
-) -> Touched:
-    """What the changed files reach of a subject, as `census` counted it; None stands for "all of it"."""
+def touched_by(changed: Iterable[str] | None, offer: Offer, now: Imports, before: Imports) -> Touched:
+    """What the changed files reach of a subject that can be loaded; None stands for "all of it"."""
+    subject, counted = offer.subject, offer.now
     found = Touched(subject, counted["name"], counted["framework"])
     everything = changed is None
     changed = set(changed or ())
-    root = now.tree.root.resolve()
+    root, root_before = now.tree.root.resolve(), before.tree.root.resolve()
     judge = judge_files(now) | judge_files(before)
     for op, files in counted["ops"].items():
         # An op that is written elsewhere comes through the subject's imports: all of them count then.
         sources = inside(root, files) or [subject.file]
-        code = ({subject.file} | reached(sources, sources, now, before)) & changed
+        sources_before = inside(root_before, offer.before.get("ops", {}).get(op, [])) or sources
+        code = ({subject.file} | reached(sources, sources_before, now, before)) & changed
         rules = (judge | reached(row_files(op, now), row_files(op, before), now, before)) & changed
         if code or everything:
             found.by_code.append(op)
@@ -52,6 +53,8 @@ def touched_by(
     for file in inside(root, counted["kernels"]):
         if everything or reached([file], [file], now, before) & changed:
             found.kernels.append(file)
+    kernels_before = inside(root_before, offer.before.get("kernels", []))
+    found.kernels_before = [file for file in kernels_before if file in found.kernels or file in changed]
     return found
 
 

@@ -9,8 +9,11 @@ from typer.testing import CliRunner
 
 from mmrec.conformance.cli import app
 from mmrec.conformance.gate import WrongCall
-from mmrec.conformance.gate.revisions import change_since, checkout, repository_of
-from mmrec.conformance.gate.run import Call, has_gpu, run
+from mmrec.conformance.gate.findings import Findings
+from mmrec.conformance.gate.offers import offers
+from mmrec.conformance.gate.revisions import Change, change_since, checkout, repository_of, tree_at
+from mmrec.conformance.gate.run import Call, has_gpu, revision, run, weigh_kernels
+from mmrec.conformance.gate.touched import touched_by
 
 HERE = Path(__file__).resolve().parent
 pytestmark = pytest.mark.skipif(
@@ -67,6 +70,69 @@ def test_a_wrong_carry_at_a_block_edge_fails_by_its_clauses(project):
     assert any("OUT_OF_BOUND ADJ-4" in why for _, why in failures)
 
 
+# ---- what the subjects offer --------------------------------------------------------------------
+
+SUBJECT = """
+def op(gamma, initial): ...
+
+SUBJECT = {"name": "mine", "framework": "numpy", "ops": {"decay_product": op, "decay_product_exact": op}}
+"""
+MINE = {"mine.py": SUBJECT}
+
+
+def offered(project, base, now):
+    """The offer of mine.py, after these files of the base gave way to those of now."""
+    for name, text in base.items():
+        (project / name).write_text(text)
+    git(project, "add", "-A")
+    git(project, "commit", "-q", "-m", "mine")
+    for name in base:
+        (project / name).unlink()
+    for name, text in now.items():
+        (project / name).write_text(text)
+    change = change_since(project, "main")
+    with checkout(project, change.commit) as old, revision(tree_at(project)) as now, revision(old) as before:
+        (offer,) = offers(["mine.py"], change.files, now, before, project)
+        return offer, touched_by(change.files, offer, now.imports, before.imports) if not offer.missing else None
+
+
+def test_an_op_that_is_gone_is_told(project):
+    offer, touched = offered(project, MINE, {"mine.py": SUBJECT.replace(', "decay_product_exact": op', "")})
+    assert offer.dropped == ["decay_product_exact"] and touched.by_code == ["decay_product"]
+
+
+def test_an_op_that_moved_still_reaches_the_file_that_it_left(project):
+    base = {"mine.py": "from here import SUBJECT", "here.py": SUBJECT}
+    moved = {"mine.py": "from there import SUBJECT", "there.py": SUBJECT}
+    offer, touched = offered(project, base, moved)
+    assert not offer.dropped and set(touched.because) == {"mine.py", "here.py", "there.py"}
+
+
+def test_a_module_that_does_not_offer_its_kernels_any_more_is_told(project):
+    pytest.importorskip("triton")
+    base = {"mine.py": SUBJECT + "def compile_specs(): return []"}
+    _, touched = offered(project, base, MINE)
+    assert touched.kernels == [] and touched.kernels_before == ["mine.py"]
+    with revision(tree_at(project)) as now:
+        findings = Findings(Change("main", "", ("mine.py",)), everything=False, touched=[touched])
+        weigh_kernels(Call(), project, now, now, findings, print)
+    assert findings.notes == ["kernels that are not compiled any more: mine.py"] and not findings.rows
+
+
+def test_a_change_after_which_a_subject_cannot_be_loaded_fails(project):
+    offer, _ = offered(project, MINE, {"mine.py": SUBJECT + "raise RuntimeError('boom')"})
+    assert offer.broken and not offer.dropped
+    findings = run(Call(base="main", subjects=("mine.py",), place=project))
+    ((part, why),) = findings.failures()
+    assert part == "loading" and "mine.py can no longer be loaded" in why and "boom" in why
+
+
+def test_a_subject_that_could_never_be_loaded_is_a_wrong_call(project):
+    (project / "mine.py").write_text("raise RuntimeError('boom')")
+    with pytest.raises(WrongCall, match="boom"):
+        run(Call(base="main", subjects=("mine.py",), place=project))
+
+
 # ---- what git says ------------------------------------------------------------------------------
 
 
@@ -98,6 +164,8 @@ def test_a_change_is_all_that_differs_from_where_it_began(project):
         (["--base", "main"], "--subject: none given"),
         (["--base", "main", "--dtype", "int8"], "--dtype: 'int8' is not one of"),
         (["--base", "main", "--cpu-bench", "--no-bench"], "only one of them"),
+        (["--base", "main", "--figures", "missing.json"], "--figures: missing.json: no such file"),
+        (["--base", "main", "--markdown", "scan.py/page.md"], "--markdown: scan.py cannot be made"),
     ],
 )
 def test_a_wrong_call_is_refused_in_one_line(project, monkeypatch, arguments, named):

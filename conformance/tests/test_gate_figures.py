@@ -14,6 +14,7 @@ from mmrec.conformance.gate.compiling import names_of
 from mmrec.conformance.gate.figures import (
     Row,
     compare,
+    gone,
     lacking,
     read_figures,
     resident_warps,
@@ -113,6 +114,26 @@ def test_the_base_stands_in_where_nothing_is_stored():
     assert [one.source for one in compare(kernels, stored, base)] == ["stored", "base"]
 
 
+def test_a_kernel_that_moved_is_compared_with_itself_and_a_namesake_is_not_it():
+    kernels = {
+        "new.py": {"scan": {"sm_90": {}}},
+        "split.py": {"walk": {"sm_90": {}}},
+        "old.py": {"step": {"sm_90": {}}},
+    }
+    base = {"gone.py": {"scan": {"sm_90": {"a": 1}}}, "old.py": {"step": {"sm_90": {}}, "walk": {"sm_90": {"b": 1}}},
+            "other.py": {"scan": {"sm_90": {"c": 1}}}}  # fmt: skip
+    changed = ("gone.py", "new.py", "old.py", "split.py")
+    assert [one.before for one in compare(kernels, {}, base, changed)] == [{"a": 1}, {"b": 1}, {}]
+    assert lacking(kernels, base, changed) == [] and lacking(kernels, base) == ["new.py", "split.py"]
+
+
+def test_a_kernel_that_nobody_lists_any_more_is_told():
+    before = {"a.py": {"scan": {}, "walk": {}}, "b.py": {"step": {}}, "c.py": {"mix": {}}}
+    kernels = {"a.py": {"scan": {}}, "new.py": {"step": {}}}
+    assert gone(kernels, before, ("a.py", "b.py", "new.py")) == ["a.py, walk"]
+    assert gone({}, before, ("b.py",)) == ["b.py, step"] and gone(before, before, tuple(before)) == []
+
+
 def test_resident_warps_follow_from_what_is_scarce():
     assert resident_warps({"registers": 32, "shared": 0, "warps": 4}, "sm_90") == 64  # the warps themselves
     assert resident_warps({"registers": 255, "shared": 0, "warps": 4}, "sm_90") == 8  # 65536 / (256 * 128) = 2 programs
@@ -137,10 +158,10 @@ def test_variants_are_named_by_what_they_mean_and_not_by_how_they_are_tuned():
 def test_stored_figures_come_back_and_hold_for_their_triton_only(tmp_path):
     path = tmp_path / "ci" / "figures.json"
     kernels = {"scan.py": {"kernel": {"sm_90": LIGHT}}}
-    assert read_figures(path, "3.9.0") == ({}, "no stored figures (figures.json is not there)")
+    assert read_figures(path, "3.9.0") == ({}, "figures.json is not there")
     write_figures(path, "3.9.0", kernels)
     assert read_figures(path, "3.9.0")[0] == with_resident(kernels)
-    assert read_figures(path, "3.4.0") == ({}, "figures.json was made with triton 3.9.0: not comparable")
+    assert read_figures(path, "3.4.0") == ({}, "figures.json is of triton 3.9.0")
     path.write_text("[]")
     with pytest.raises(WrongCall, match="is not a file of figures"):
         read_figures(path, "3.9.0")
@@ -184,7 +205,9 @@ def test_files_that_subjects_share_are_compiled_once(monkeypatch):
     within = SimpleNamespace(within=lambda tree: "a subject")
     touched = [SimpleNamespace(subject=within, kernels=names) for names in (["a.py", "b.py"], ["b.py", "c.py"])]
 
-    found = run.compiled(touched, SimpleNamespace(children=None, tree=None), print)
+    found = run.compiled(
+        [(one.subject, one.kernels) for one in touched], SimpleNamespace(children=None, tree=None), print
+    )
 
     assert asked == [["a.py", "b.py"], ["c.py"]] and list(found) == ["a.py", "b.py", "c.py"]
 
@@ -212,14 +235,17 @@ def test_a_cache_that_cannot_be_written_costs_only_time(monkeypatch, tmp_path):
     assert kept("weights", (b"x",), lambda: 5) == 5
 
 
-def test_a_child_s_progress_is_told_and_its_last_words_are_the_reason(tmp_path):
+def test_a_child_s_progress_is_told_and_its_last_words_are_the_reason(tmp_path, monkeypatch):
     (tmp_path / "talking.py").write_text("""
-import json, sys
+import json, sys, time
 from pathlib import Path
 request = json.load(sys.stdin)
-print("progress: half", file=sys.stderr, flush=True)
+for far in ("half", "half", "most"):
+    print("progress:", far, file=sys.stderr, flush=True)
 if request == "fail":
     sys.exit("it went wrong")
+if request == "hang":
+    time.sleep(600)
 Path(sys.argv[1]).write_text(json.dumps(request))
 """)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
@@ -228,6 +254,9 @@ Path(sys.argv[1]).write_text(json.dumps(request))
     said = []
 
     assert Children.ask(children, "talking", {"a": 1}, say=said.append) == {"a": 1}
-    assert said == ["half"]
+    assert said == ["half", "most"]
     with pytest.raises(WrongCall, match="talking of fail: it went wrong"):
         Children.ask(children, "talking", "fail")
+    monkeypatch.setattr("mmrec.conformance.gate.children.SILENT_SECONDS", 1.0)
+    with pytest.raises(WrongCall, match=r"talking of hang: was killed by SIGKILL \(it may be silent for 1 s\)"):
+        Children.ask(children, "talking", "hang")

@@ -6,6 +6,7 @@ import pytest
 
 from mmrec.conformance.gate.children import Located
 from mmrec.conformance.gate.imports import Imports
+from mmrec.conformance.gate.offers import Offer
 from mmrec.conformance.gate.revisions import Tree
 from mmrec.conformance.gate.touched import clauses_of, touched_by
 
@@ -88,7 +89,7 @@ def reached_ops(house, changed, backend="torch"):
     ops = {path.stem: [str(path)] for path in folder.glob("[a-z]*.py")}
     counted = {"name": backend, "framework": backend, "ops": ops, "kernels": [str(folder / "_scan.py")]}
     subject = Located(backend, f"impls/{backend}_ops/__init__.py")
-    return touched_by([changed], subject, counted, house, house)
+    return touched_by([changed], Offer(subject, counted, counted), house, house)
 
 
 def test_a_shared_kernel_module_reaches_the_ops_that_import_it(house):

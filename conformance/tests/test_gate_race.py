@@ -40,7 +40,7 @@ def test_a_slowdown_beyond_noise_fails_and_one_within_passes():
         return Ratio("triton", "scan", "GPU", "cuda", 1.0, (low + high) / 2, low, high)
 
     edge = NOISE["cuda"]
-    assert ratio(edge + 0.01, 1.3).verdict == "SLOWER" and ratio(edge - 0.01, 1.3).verdict == "same"
+    assert ratio(edge + 0.01, 1.3).verdict == "SLOWER" and ratio(edge - 0.01, 1.3).verdict == "within noise"
     assert ratio(0.7, 0.8).verdict == "faster"
 
 
@@ -96,7 +96,7 @@ def test_a_slower_revision_is_found_out_by_a_race():
 
 def test_a_process_that_was_slow_by_itself_is_no_slowdown():
     (ratio,) = race(Timer(1.3, 1.0), Timer(1.0), *MINE)
-    assert ratio.verdict == "same"
+    assert ratio.verdict == "within noise"
 
 
 def test_a_revision_that_dies_is_not_timed_and_the_reason_is_given():
@@ -177,7 +177,7 @@ def test_noise_races_the_tree_against_itself_and_shows_what_it_could_not(monkeyp
         findings.ratios.append(Ratio("mine", "scan", "GPU", "cuda", 1.0, 1.1, 0.9, 1.2))
         findings.notes.append("torch: not timed: no reason")
 
-    monkeypatch.setattr(noise, "touched_subjects", lambda call, changed, now, before, notes: [])
+    monkeypatch.setattr(noise, "touched_subjects", lambda call, changed, now, before, findings: [])
     monkeypatch.setattr(noise, "time_subjects", time_subjects)
 
     assert noise.main(["--markdown", str(tmp_path / "page.md")]) == 0

@@ -38,8 +38,13 @@ def _more_rows(function: Callable[..., Arrays]) -> Callable[..., Arrays]:
             x if is_batched else jnp.broadcast_to(x, (size, *x.shape))
             for x, is_batched in zip(arrays, batched, strict=True)
         ]
-        results = call(*(x.reshape(size * x.shape[1], *x.shape[2:]) for x in wide))
-        split = tuple(x.reshape(size, x.shape[0] // size, *x.shape[1:]) for x in results)
+        rows = wide[0].shape[1]
+        if size:
+            results = call(*(x.reshape(size * rows, *x.shape[2:]) for x in wide))
+        else:  # nothing to compute, and no kernel starts without rows
+            one = (jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in wide)
+            results = tuple(jnp.empty((0, *x.shape[1:]), x.dtype) for x in jax.eval_shape(function, *one))
+        split = tuple(x.reshape(size, rows, *x.shape[1:]) for x in results)
         return split, tuple(True for _ in split)
 
     return call

@@ -339,7 +339,7 @@ assert np.abs(found - expected).max() <= 70 * 6 * 2.0**-24 * np.abs(expected).ma
 
 
 # ---- arguments -----------------------------------------------------------------------------------
-@pytest.mark.parametrize("chunk", (0, -1, 2.5, "many"))
+@pytest.mark.parametrize("chunk", (0, -1, 2.5, "many", True))
 @every_op
 def test_a_chunk_that_is_no_number_of_steps_is_refused(op, chunk):
     with pytest.raises(ValueError, match=r"chunk: .* is not a whole number of at least 1 step"):

@@ -146,7 +146,7 @@ def test_gradients_are_those_of_the_loop(op, options, chunk):
 
 
 # ---- arguments -----------------------------------------------------------------------------------
-@pytest.mark.parametrize("chunk", (0, -1, 2.5, "many"))
+@pytest.mark.parametrize("chunk", (0, -1, 2.5, "many", True))
 @every_op
 def test_a_chunk_that_is_no_number_of_steps_is_refused(op, chunk):
     with pytest.raises(ValueError, match=r"chunk: .* is not a whole number of at least 1 step"):

@@ -472,6 +472,8 @@ def test_every_bad_argument_is_refused_by_name():
          lambda: triton_ops.stabilized_recurrence(*stabilized, norm="batch")),
         (ValueError, "eps: -1.0 is not supported: expected a number >= 0",
          lambda: triton_ops.stabilized_recurrence(*stabilized, eps=-1.0)),
+        (ValueError, "clip: 0 is not supported: expected a number > 0",
+         lambda: triton_ops.stabilized_recurrence(*stabilized, clip=0)),
         (TypeError, "clip: got str, expected a number",
          lambda: triton_ops.stabilized_recurrence(*stabilized, clip="1")),
     ]  # fmt: skip

@@ -212,9 +212,12 @@ def test_rec_par_4_the_exact_mode_splices_without_a_defect():
     assert report.defect == 0
 
 
-@pytest.mark.parametrize("options", ({"chunk": 0}, {"chunk": 1.5}, {"tolerance": -0.1}, {"tolerance": 2}))
+@pytest.mark.parametrize(
+    "options",
+    ({"chunk": 0}, {"chunk": 1.5}, {"chunk": True}, {"tolerance": -0.1}, {"tolerance": 2}, {"tolerance": "1"}),
+)
 def test_options_out_of_range_are_refused_by_name(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
+    with pytest.raises((TypeError, ValueError), match=f"^{next(iter(options))}: "):
         gated_recurrence_parallel(*arguments(), **options)
 
 

@@ -83,11 +83,12 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name}: {value!r} is not supported: expected one of {accepted}")
 
 
-def check_not_negative(name: str, value: object) -> None:
+def check_number(name: str, value: object, *, zero_allowed: bool) -> None:
+    """A positive number, or zero where that is allowed."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a number")
-    if not value >= 0:
-        raise ValueError(f"{name}: {value!r} is not supported: expected a number >= 0")
+    if not (value > 0 or (value == 0 and zero_allowed)):
+        raise ValueError(f"{name}: {value!r} is not supported: expected a number {'>= 0' if zero_allowed else '> 0'}")
 
 
 def check_values(**arrays: tuple) -> None:

@@ -16,7 +16,7 @@ Precision   loads any float; state, gate, norm (two passes), matrix products and
 import torch
 from torch.autograd.function import once_differentiable
 
-from ._checks import check_arrays, check_choice, check_not_negative, check_values
+from ._checks import check_arrays, check_choice, check_number, check_values
 from ._launch import apply, arithmetic_dtype, launch
 from ._matmul import product
 from ._row import WIDEST_ROW, row_options
@@ -119,8 +119,8 @@ def check_call(
         h0=(h0, "BD"),
     )
     check_choice("norm", norm, ("rms", "layer", "none"))
-    check_not_negative("eps", eps)
-    check_not_negative("clip", clip)
+    check_number("eps", eps, zero_allowed=True)
+    check_number("clip", clip, zero_allowed=False)
     check_values(
         z=(z,),
         gate_z=(gate_z,),

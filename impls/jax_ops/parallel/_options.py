@@ -8,5 +8,5 @@ def check_options(chunk: int | None, tolerance: float) -> None:
     check_number("tolerance", tolerance, zero_allowed=True)
     if tolerance > 1:
         raise ValueError(f"tolerance: {tolerance} is greater than 1: a splice would err more than a step may")
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
         raise ValueError(f"chunk: {chunk!r} is not a whole number of at least 1 step")

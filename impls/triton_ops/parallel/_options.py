@@ -3,14 +3,16 @@
 import torch
 import triton
 
+from .._checks import check_number
 from ..rows._tiles import most_rows
 
 
 def check_options(chunk: int | None, tolerance: float) -> None:
-    """Raise ValueError unless a chunk has a step and a splice errs by no more than a step may."""
-    if not 0 <= tolerance <= 1:
-        raise ValueError(f"tolerance: {tolerance} is outside [0, 1]")
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+    """Raise TypeError or ValueError unless a chunk has a step and a splice errs by no more than a step may."""
+    check_number("tolerance", tolerance, zero_allowed=True)
+    if tolerance > 1:
+        raise ValueError(f"tolerance: {tolerance} is greater than 1: a splice would err more than a step may")
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
         raise ValueError(f"chunk: {chunk!r} is not a whole number of at least 1 step")
 
 

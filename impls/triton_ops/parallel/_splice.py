@@ -33,14 +33,9 @@ from ..rows._cell import Cell
 from ..rows._rows import Rows
 from . import _verdict
 from ._chunks import UNIT
-from ._verdict import ROUNDED
+from ._verdict import ROUNDED, load_stream
 
 # ---- device code -------------------------------------------------------------------
-
-
-@triton.jit
-def load_stream(pointer, b, t, d, stride_b, stride_t, stride_d, inside):
-    return tl.load(pointer + b * stride_b + t * stride_t + d * stride_d, mask=inside, other=0.0).to(tl.float32)
 
 
 @triton.jit

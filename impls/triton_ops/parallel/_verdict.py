@@ -3,10 +3,18 @@
 from abc import ABC, abstractmethod
 
 import torch
+import triton
+import triton.language as tl
 
 from ..rows._rows import Cell, Rows
 
 ROUNDED = 1 - 2.0**-6  # the product of two bfloat16 and the store may each have been rounded up by 2^-8
+
+
+@triton.jit
+def load_stream(pointer, b, t, d, stride_b, stride_t, stride_d, inside):
+    """A stream [B, T, D] at one step of one row."""
+    return tl.load(pointer + b * stride_b + t * stride_t + d * stride_d, mask=inside, other=0.0).to(tl.float32)
 
 
 class Splices(ABC):
