@@ -1,32 +1,33 @@
 """How does a program of a scan get the state that the chunks of time before its own leave behind?
 
-A program first summarises its chunk, without the state that enters it: what its steps multiply by, and what they leave
-of nothing. It composes that from the summaries of its segments, which its warps exchange. It publishes the whole, and
-needs one thing more, the state that enters: that which the chunk DISTANCE before it left, led through the summaries of the
-chunks between. So one hop of waiting covers DISTANCE chunks, and since they are composed in the same order from the same
-numbers always, the result does not depend on who was ready when.
+A program first summarises its segments, without the state that enters them: what their steps multiply by, and what they
+leave of nothing. Its warps, of which each has one segment, exchange that. The program publishes the summary of the whole,
+and needs one thing more, the state that enters. Its first warp looks for the state that the chunk SEGMENTS before left, the
+others for the summaries of the chunks since then; the warps exchange what they found and lead that state through. So one
+hop of waiting covers SEGMENTS chunks, and since they are composed in the same order from the same numbers always, the
+result does not depend on who was ready when.
 
 Order       Chunks follow the order of program ids, in which GPUs start programs: whoever waits, waits for programs that
             already run.
-Memory      What is published are the bits of numbers, in arrays [B, chunks, D] that are UNWRITTEN at first, a NaN that is
-            never published: a number and the news that it is there cannot arrive in the wrong order.
+Memory      What is published are the bits of numbers, in an array [B, words, chunks, D] that is UNWRITTEN at first, a NaN
+            that is never published: a number and the news that it is there cannot arrive in the wrong order. The words
+            of a chunk are the state that it leaves, its factor and its inflow, or one of these two where there is one.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import triton as plgpu
 
-from ._step import SEGMENTS, advance
+from ._step import SEGMENTS, Map, advance
 
-DISTANCE = 3  # chunks that one hop of waiting covers
 GROUP = 128  # lanes (rows and tiles of channels) that go through time together: what is read at once lies together
 BITS = {4: jnp.int32, 8: jnp.int64}
 UNWRITTEN = -1  # all bits set
-
-Map = tuple[jax.Array | None, jax.Array | None]  # h -> f h + c; None where it multiplies by nothing or adds nothing
+STATE = 0  # the first word of a chunk
 
 
 def place_of(program: jax.Array, rows: int, tiles: int, chunks: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -50,20 +51,38 @@ def composed(maps: Iterable[Map]) -> Map:
     return factor, inflow
 
 
-def of_segment(summary: Map, segment: jax.Array) -> list[Map]:
-    """Of a map for each segment [SEGMENTS, tile], one after another, known to all segments."""
+def of_all(value: jax.Array) -> list[jax.Array]:
+    """Of a number for each segment [SEGMENTS, tile] those of the first, the second, ..., known to all segments.
 
-    def each(value: jax.Array) -> list[jax.Array]:
-        """A sum of bits of which all but those of one segment are 0 is that segment's number."""
-        bits = jax.lax.bitcast_convert_type(value, BITS[value.dtype.itemsize])
-        picked = [
-            jnp.sum(jnp.where(segment == s, bits, jnp.zeros_like(bits)), axis=0, dtype=bits.dtype)
-            for s in range(SEGMENTS)
-        ]
-        return [jnp.broadcast_to(jax.lax.bitcast_convert_type(x, value.dtype)[None], value.shape) for x in picked]
+    A sum of bits of which all but one are 0 is that one. The sums are over an axis that lies within a thread, for which
+    the numbers change threads once.
+    """
+    bits = jax.lax.bitcast_convert_type(value, BITS[value.dtype.itemsize])
+    places = jnp.broadcast_to(bits[:, None], (SEGMENTS, *bits.shape))
+    number = jax.lax.broadcasted_iota(jnp.int32, places.shape, 0)
+    picked = [jnp.sum(jnp.where(number == s, places, 0), axis=0, dtype=bits.dtype) for s in range(SEGMENTS)]
+    return [jax.lax.bitcast_convert_type(x, value.dtype) for x in picked]
 
-    factors, inflows = ([None] * SEGMENTS if value is None else each(value) for value in summary)
+
+def maps_of_all(summary: Map) -> list[Map]:
+    factors, inflows = ([None] * SEGMENTS if value is None else of_all(value) for value in summary)
     return list(zip(factors, inflows, strict=True))
+
+
+def chosen(where: jax.Array, one: Map, other: Map) -> Map:
+    return jax.tree.map(partial(jnp.where, where), one, other)
+
+
+def before_each(maps: Sequence[Map], segment: jax.Array) -> Map:
+    """What the segments before each one do to a state, as one map; the first has none, and its map changes nothing."""
+    factor, inflow = maps[0]
+    before: Map = (
+        None if factor is None else jnp.ones_like(factor),
+        None if inflow is None else jnp.full_like(inflow, -0.0),  # adding 0.0 would change a state of -0.0
+    )
+    for s, one in enumerate(maps[:-1]):
+        before = chosen(segment > s, composed((before, one)), before)
+    return before
 
 
 def publish(ref: Any, value: jax.Array, mask: jax.Array) -> None:
@@ -71,14 +90,11 @@ def publish(ref: Any, value: jax.Array, mask: jax.Array) -> None:
     plgpu.store(ref, jax.lax.bitcast_convert_type(value, ref.dtype), mask=mask)
 
 
-def await_all(refs: Sequence[Any], there: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
-    """The words of `refs`, as soon as all of those that are there are written; 0 for the others.
-
-    Every warp reads every word for itself, and none goes on before all have read all: they see the same numbers.
-    """
+def await_all(refs: Sequence[Any], there: jax.Array) -> tuple[jax.Array, ...]:
+    """The words of `refs` where they are `there`, as soon as all of these are written; 0 elsewhere."""
 
     def look() -> tuple[jax.Array, ...]:
-        return tuple(plgpu.load(ref, mask=mask, other=0, volatile=True) for ref, mask in zip(refs, there, strict=True))
+        return tuple(plgpu.load(ref, mask=there, other=0, volatile=True) for ref in refs)
 
     def missing(words: tuple[jax.Array, ...]) -> jax.Array:
         some = words[0] == UNWRITTEN
@@ -89,44 +105,42 @@ def await_all(refs: Sequence[Any], there: Sequence[jax.Array]) -> tuple[jax.Arra
     return jax.lax.while_loop(missing, lambda _: look(), look())
 
 
-def entering_state(
+def entering_states(
     start: jax.Array,
     summary: Map,
     chunk: jax.Array,
-    exchange: Sequence[Any],
+    segment: jax.Array,
     at: Callable[..., Any],
-    writers: jax.Array,
     inside: jax.Array | None,
 ) -> jax.Array:
-    """Publish a chunk's summary and the state that it leaves, and return the state that enters it, in every segment.
+    """Publish what a chunk does to a state and the state that it leaves, and return the state that enters each segment.
 
-    Args  start     the state before the first chunk [SEGMENTS, tile], as the summary the same in every segment
-          chunk     its number in the order of programs
-          exchange  where chunks publish the states they leave, their factors and their inflows
-          at        (one of these, number of a chunk) -> where to write and read
-          writers   the places [SEGMENTS, tile] that publish;  inside  those of channels that there are, None for all
+    Args  start    the state before the first chunk [SEGMENTS, tile], in every segment
+          summary  what each segment does to a state, [SEGMENTS, tile]
+          chunk    its number in the order of programs
+          at       (number of a word, number of a chunk), [SEGMENTS, tile] each or one for all -> where it is published
+          inside   the channels that there are, [SEGMENTS, tile]; None for all
     """
-    states, *parts = exchange
-    used = [(ref, value) for ref, value in zip(parts, summary, strict=True) if value is not None]
 
-    def of_chunk(ref: Any, other: jax.Array) -> Any:
-        return at(ref, jnp.broadcast_to(jnp.maximum(other, 0), start.shape))
-
-    for ref, value in used:
-        publish(of_chunk(ref, chunk), value, writers)
-
-    def exists(other: jax.Array) -> jax.Array:
-        mask = jnp.broadcast_to(other >= 0, start.shape)
+    def only(mask: jax.Array) -> jax.Array:
         return mask if inside is None else mask & inside
 
-    between = [chunk - DISTANCE + k for k in range(1, DISTANCE)]  # the chunks after the one whose state is awaited
-    refs = [of_chunk(ref, other) for other in between for ref, _ in used]
-    words = iter(await_all(refs, [exists(other) for other in between for _ in used]) if refs else ())
-    known = chunk - DISTANCE
-    (left,) = await_all([of_chunk(states, known)], [exists(known)])
-    h = jnp.where(known >= 0, jax.lax.bitcast_convert_type(left, start.dtype), start)
-    for other in between:
-        f, c = (None if value is None else jax.lax.bitcast_convert_type(next(words), start.dtype) for value in summary)
-        h = jnp.where(other >= 0, advance(f, c, h), h)
-    publish(of_chunk(states, chunk), advance(*summary, h), writers)
-    return h
+    before = before_each(maps_of_all(summary), segment)
+    whole = composed((before, summary))  # of the chunk, in its last segment
+    last = only(segment == SEGMENTS - 1)
+    values = jax.tree.leaves(whole)
+    numbers = range(STATE + 1, STATE + 1 + len(values))
+    for number, value in zip(numbers, values, strict=True):
+        publish(at(number, chunk), value, last)
+
+    # The first segment looks for the state left SEGMENTS chunks ago, the others for what the chunks since then do to it.
+    other = chunk - SEGMENTS + segment
+    there, other = only(other >= 0), jnp.maximum(other, 0)
+    words = await_all([at(jnp.where(segment == 0, STATE, number), other) for number in numbers], there)
+    found = [jax.lax.bitcast_convert_type(word, start.dtype) for word in words]
+    left, *between = maps_of_all(jax.tree.unflatten(jax.tree.structure(summary), found))
+    h = jnp.where(chunk >= SEGMENTS, jax.tree.leaves(left)[0], start)
+    for s, one in enumerate(between, 1):
+        h = jnp.where(chunk >= SEGMENTS - s, advance(*one, h), h)
+    publish(at(STATE, chunk), advance(*whole, h), last)
+    return advance(*before, h)

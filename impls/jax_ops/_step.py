@@ -12,10 +12,11 @@ SEGMENTS = 4  # warps of a GPU's program, one after another in time
 # which leaves behind the states that enter backward's segments.
 ROWS_FORWARD = {2: 32, 4: 64, 8: 16}
 ROWS_BACKWARD = {2: 32, 4: 32, 8: 16}
+BLOCK = 4  # steps of which backward holds the states at once
 SHORT, SHORT_ROWS = 512, 8  # so few steps are not worth it
 
-# The inputs of a step -> (f, c). None for f: the step multiplies by nothing; None for c: it adds nothing.
-Coefficients = Callable[..., tuple[jax.Array | None, jax.Array | None]]
+Map = tuple[jax.Array | None, jax.Array | None]  # h -> f h + c; None where it multiplies by nothing or adds nothing
+Coefficients = Callable[..., Map]
 
 
 def rows_forward(dtype: Any, steps: int) -> int:
@@ -33,9 +34,14 @@ def advance(factor: jax.Array | None, inflow: jax.Array | None, h: jax.Array) ->
     return h if inflow is None else h + inflow
 
 
-def gradients_of_inputs(
-    coefficients: Coefficients, inputs: Sequence[jax.Array], s: jax.Array, previous: jax.Array
-) -> tuple[jax.Array, ...]:
-    """The gradients of a step's inputs, where s is that of the state after it: of f it is s h_{t-1}, of c it is s."""
+def differentiable(
+    coefficients: Coefficients, inputs: Sequence[jax.Array]
+) -> tuple[Map, Callable[[jax.Array, jax.Array], tuple[jax.Array, ...]]]:
+    """(f, c) of a step, and (s, h_{t-1}) -> the gradients of its inputs, where s is that of the state after the step: of f
+    it is s h_{t-1}, of c it is s."""
     (factor, inflow), pull_back = jax.vjp(coefficients, *inputs)
-    return pull_back((None if factor is None else s * previous, None if inflow is None else s))
+
+    def gradients(s: jax.Array, previous: jax.Array) -> tuple[jax.Array, ...]:
+        return pull_back((None if factor is None else s * previous, None if inflow is None else s))
+
+    return (factor, inflow), gradients

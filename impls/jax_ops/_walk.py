@@ -12,7 +12,7 @@ once, where `lax.associative_scan` moves it about 2 log2 T times and `lax.scan` 
 import jax
 import jax.numpy as jnp
 
-from ._step import Coefficients, advance, gradients_of_inputs
+from ._step import Coefficients, advance, differentiable
 
 Arrays = tuple[jax.Array, ...]
 
@@ -48,10 +48,9 @@ def backward(
         """s_t = g_t + p_{t+1}, p_t = f_t s_t: what h_{t-1} gets."""
         x = [_at(array, t).astype(initial.dtype) for array in inputs]
         s = _at(grad, t).astype(initial.dtype) + p
-        of_inputs = gradients_of_inputs(coefficients, x, s, previous)
-        factor = coefficients(*x)[0]
+        (factor, _), gradients = differentiable(coefficients, x)
         p = s if factor is None else factor * s
-        return p, tuple(_put(array, t, value) for array, value in zip(grads, of_inputs, strict=True))
+        return p, tuple(_put(array, t, value) for array, value in zip(grads, gradients(s, previous), strict=True))
 
     def body(i: jax.Array, carry: tuple[jax.Array, Arrays]) -> tuple[jax.Array, Arrays]:
         t = steps - 1 - i

@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from ._checks import check_arrays
-from ._precision import clamp
+from ._precision import at_least
 from ._scan import scan
 
 FLOOR = math.exp(-50.0)
 
 
 def _coefficients(gamma: jax.Array) -> tuple[jax.Array, None]:
-    return jnp.where(gamma < 0, jnp.nan, clamp(gamma, FLOOR, math.inf)), None  # SCAN-2, STAB-3
+    return jnp.where(gamma < 0, jnp.nan, at_least(gamma, FLOOR)), None  # SCAN-2, STAB-3
 
 
 def decay_product(gamma: jax.Array, initial: jax.Array) -> jax.Array:

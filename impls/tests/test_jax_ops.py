@@ -18,7 +18,6 @@ from jax.test_util import check_grads
 
 from mmrec.impls import jax_ops
 from mmrec.impls.jax_ops import (
-    _handover,
     _kernels,
     _scan,
     _step,
@@ -552,13 +551,13 @@ def forget_what_was_traced():
 
 @pytest.fixture
 def use_kernels(monkeypatch):
-    """A function after whose call the scans run the GPU's kernels, interpreted: segments of two steps, two chunks a hop."""
+    """A function after whose call the scans run the GPU's kernels, interpreted: segments of two steps, blocks of one."""
 
     def use():
         monkeypatch.setattr(_scan, "_for_the_device", lambda walk, kernel: kernel)
         for name in ("forward", "backward"):
             monkeypatch.setattr(_kernels, name, partial(getattr(_kernels, name), interpret=True))
-        monkeypatch.setattr(_handover, "DISTANCE", 2)
+        monkeypatch.setattr(_kernels, "BLOCK", 1)
         monkeypatch.setattr(_step, "SHORT_ROWS", 2)
         forget_what_was_traced()
 
