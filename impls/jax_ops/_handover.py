@@ -109,6 +109,7 @@ def entering_states(
     start: jax.Array,
     summary: Map,
     chunk: jax.Array,
+    chunks: int,
     segment: jax.Array,
     at: Callable[..., Any],
     inside: jax.Array | None,
@@ -117,7 +118,7 @@ def entering_states(
 
     Args  start    the state before the first chunk [SEGMENTS, tile], in every segment
           summary  what each segment does to a state, [SEGMENTS, tile]
-          chunk    its number in the order of programs
+          chunk    its number in the order of programs, of so many chunks
           at       (number of a word, number of a chunk), [SEGMENTS, tile] each or one for all -> where it is published
           inside   the channels that there are, [SEGMENTS, tile]; None for all
     """
@@ -126,6 +127,8 @@ def entering_states(
         return mask if inside is None else mask & inside
 
     before = before_each(maps_of_all(summary), segment)
+    if chunks == 1:  # nobody to wait for; and JAX 0.11.2 crashes compiling a wait that it can prove to be none
+        return advance(*before, start)
     whole = composed((before, summary))  # of the chunk, in its last segment
     last = only(segment == SEGMENTS - 1)
     values = jax.tree.leaves(whole)

@@ -94,6 +94,7 @@ class Program:
     def __init__(self, shape: tuple[int, int, int], rows: int, tile: int, backwards: bool, compiled: bool):
         batch, steps, channels = shape
         tiles, chunks = pl.cdiv(channels, tile), pl.cdiv(steps, SEGMENTS * rows)
+        self.chunks = chunks
         row, lane_tile, self.turn = place_of(pl.program_id(0), batch, tiles, chunks)
         self.steps, self.rows, self.tile, self.compiled = steps, rows, tile, compiled
         self.segment = jax.lax.broadcasted_iota(jnp.int32, (SEGMENTS, tile), 0)  # in the order they are handed over
@@ -145,4 +146,5 @@ class Program:
 
     def enter(self, start: jax.Array, summary: Map, exchange: Any) -> jax.Array:
         """Publish what the chunk does to a state and what it leaves, and return the state that enters each segment."""
-        return entering_states(start, summary, self.turn, self.segment, partial(self.at, exchange), self.inside)
+        at = partial(self.at, exchange)
+        return entering_states(start, summary, self.turn, self.chunks, self.segment, at, self.inside)

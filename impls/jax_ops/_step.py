@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-SEGMENTS = 4  # warps of a GPU's program, one after another in time
+SEGMENTS = 8  # warps of a GPU's program, one after another in time
 # Steps of a segment, by the size of a number: a warp holds them in registers. Longer segments hand over less often, take
 # longer to compile, and leave room for fewer warps. Backward holds one array more; a multiple of its length is forward's,
 # which leaves behind the states that enter backward's segments.
-ROWS_FORWARD = {2: 32, 4: 64, 8: 16}
-ROWS_BACKWARD = {2: 32, 4: 32, 8: 16}
+ROWS_FORWARD = {2: 32, 4: 32, 8: 8}
+ROWS_BACKWARD = {2: 16, 4: 16, 8: 8}
 BLOCK = 4  # steps of which backward holds the states at once
 SHORT, SHORT_ROWS = 512, 8  # so few steps are not worth it
 
