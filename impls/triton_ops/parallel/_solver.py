@@ -23,7 +23,7 @@ from ._verdict import Splices
 FEWEST_STEPS = 16
 FEWEST_BEFORE_VERDICT = 8  # steps of a restart
 OVERHEAD = 80  # rows that a step could take in the time that is not their product's (measured)
-WALK = 47  # rows of a step that takes as long as one of the walk of a few (measured)
+WALK = 47  # what a step of a single row takes beside these, as matrix times vector (measured)
 ROUGH = 2.0**-8  # how near the rough steps come: their operands are that rough
 MOST_ROUGH_PASSES = 6
 
@@ -131,7 +131,8 @@ class Solver:
 
     def passes_worth(self, done: int) -> float:
         """How many passes take as long as the loop over the chunks that are not done."""
-        return (self.count - done) * (WALK if self.B < WALK else self.B + OVERHEAD) / (self.count * self.B + OVERHEAD)
+        step = WALK if self.B == 1 else self.B + OVERHEAD
+        return (self.count - done) * step / (self.count * self.B + OVERHEAD)
 
     def _restart(self, rows: Rows, expected: int) -> None:
         """Run the live rows until they meet what is stored, after so many steps as expected, or to the ends of their

@@ -14,17 +14,8 @@ import triton.language as tl
 
 from .._parts import split
 
-COUNTS = [
-    "first",
-    "start",
-    "stop",
-    "steps",
-    "stored_steps",
-    "R",
-    "B",
-    "T",
-    "chunk",
-]  # each one's kernel serves any of them
+# Of which one kernel serves any: none is compiled for numbers that 16 divides, or for 1.
+COUNTS = ("first", "start", "stop", "steps", "stored_steps", "R", "B", "T", "chunk")
 
 
 @triton.jit

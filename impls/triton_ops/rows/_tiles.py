@@ -12,7 +12,7 @@ SHARED = 196608  # bytes of shared memory that the stages of a tile may take, wh
 
 
 def choices() -> list[dict[str, Any]]:
-    """Tiles from the smallest on, SPLITS programs each, which share the sum."""
+    """Tiles from the smallest on, SPLITS programs each, which share the sum, and of its rows take SLICE at a time."""
     if INTERPRETED:
         return [{"BLOCK_R": 16, "BLOCK_D": 16, "BLOCK_K": 16, "SLICE": 8, "SPLITS": 2, "num_warps": 8}]
     return [
