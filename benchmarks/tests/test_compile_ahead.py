@@ -34,9 +34,8 @@ def processes(monkeypatch, tmp_path):
     log = tmp_path / "log"
     log.touch()
 
-    def program():
-        path = tmp_path / "program.py"
-        path.write_text(f"""
+    path = tmp_path / "program.py"
+    path.write_text(f"""
 import json, sys, time
 print("{{}}", flush=True)
 for line in sys.stdin:
@@ -49,9 +48,7 @@ for line in sys.stdin:
     errors = {{"fails": "TypeError: no", "fills": "CUDA out of memory"}}
     print(json.dumps({{"error": errors.get(case["implementation"])}}), flush=True)
 """)
-        return [sys.executable, str(path)]
-
-    monkeypatch.setattr(compiler, "command", program)
+    monkeypatch.setattr(compiler, "command", lambda: [sys.executable, str(path)])
     return lambda: log.read_text().split()
 
 
