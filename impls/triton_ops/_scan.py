@@ -131,9 +131,8 @@ class Exchange:
         segments = self.options["SEGMENTS"]
         chunks = triton.cdiv(T, segments * self.options["ROWS"])
         self.segments = chunks * segments
-        size = (
-            triton.cdiv(chunks * B * D, 4) * 4
-        )  # every array of words begins at 16 bytes: one kernel serves all shapes
+        # Every array of words begins at 16 bytes: one kernel serves all shapes.
+        size = triton.cdiv(chunks * B * D, 4) * 4
         dtype = torch.int64 if a.dtype == torch.float64 else torch.int32
         words = torch.full(((1 + len(summaries)) * size,), -1, dtype=dtype, device=a.device)
         after, *parts = words.split([size] * (1 + len(summaries)))

@@ -64,8 +64,9 @@ def solve(
 def default_chunk(B: int, T: int, most: int, memory: int) -> int:
     """As many steps a chunk as let all be done soonest, but no fewer than FEWEST_STEPS: many rows make short chunks, and few
     make short steps, of which each chunk takes as many more as its beginning is remembered."""
-    known = (1, 2, 4, 8) if memory < T else (4,)  # if it may not contract, neither much time nor much hope is spent
-    choices = {max(FEWEST_STEPS, triton.cdiv(T, max(1, most // fewer // B))) for fewer in known}
+    # If it may not contract, neither much time nor much hope is spent.
+    shares = (1, 2, 4, 8) if memory < T else (4,)
+    choices = {max(FEWEST_STEPS, triton.cdiv(T, max(1, most // share // B))) for share in shares}
     return min(choices, key=lambda chunk: (chunk + memory) * (triton.cdiv(T, chunk) * B + OVERHEAD))
 
 

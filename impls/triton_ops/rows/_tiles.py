@@ -32,9 +32,11 @@ def tiles(rows: int, D: int, parts: int, weight_parts: int, processors: int, sha
         if programs <= processors:
             break
     width = options["BLOCK_R"] * parts + options["BLOCK_D"] * weight_parts  # numbers of a stage for each channel
-    if not INTERPRETED and 3 * 2 * options["BLOCK_K"] * width > shared:
+    if INTERPRETED:
+        return {**options, "STAGES": 1}
+    if 3 * 2 * options["BLOCK_K"] * width > shared:
         options = {**options, "BLOCK_K": options["BLOCK_K"] // 2}
-    return {**options, "STAGES": 1 if INTERPRETED else max(2, min(6, shared // (2 * options["BLOCK_K"] * width)))}
+    return {**options, "STAGES": max(2, min(6, shared // (2 * options["BLOCK_K"] * width)))}
 
 
 def most_rows(D: int, device: torch.device) -> int:
