@@ -151,7 +151,7 @@ def backward(
     """Return the gradients of the inputs, in their dtype, and of the initial state [B, D], in the arithmetic dtype;
     `before` are the states that forward has kept."""
     outputs = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (*inputs, initial)]
-    rows, arguments = rows_backward(grad.dtype, grad.shape[1]), [*inputs, grad, before]
+    rows, arguments = rows_backward(grad.dtype, grad.shape[1], len(inputs) + 1), [*inputs, grad, before]
     kernel = partial(_backward_kernel, coefficients)
     words = 2 + (jax.eval_shape(coefficients, *inputs)[0] is not None)
     *grads, grad_initial = _launch("scan_backward", kernel, rows, arguments, outputs, words, initial.dtype, interpret)

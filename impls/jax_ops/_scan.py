@@ -6,7 +6,7 @@ Memory      for the gradient only the inputs are kept, and on every device the s
 Precision   that of `initial`; results are rounded once, to the dtype of the inputs
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import jax
@@ -55,13 +55,13 @@ def _forward(coefficients: Coefficients, keep: bool) -> Callable[..., Arrays]:
     """(*inputs, initial) -> (result,), or (result, before) if it is to `keep` what the gradient needs: before
     [B, segments, D] are the states before every segment of backward's kernel."""
 
-    def segment_of(x: jax.Array) -> int:
-        return rows_backward(x.dtype, x.shape[1]) if keep else 0
+    def segment_of(inputs: Sequence[jax.Array]) -> int:
+        return rows_backward(inputs[0].dtype, inputs[0].shape[1], len(inputs) + 1) if keep else 0
 
     def walk(*arrays: jax.Array) -> Arrays:
         *inputs, initial = arrays
         states = _walk.forward(coefficients, tuple(inputs), initial)
-        result, segment = states.astype(inputs[0].dtype), segment_of(inputs[0])
+        result, segment = states.astype(inputs[0].dtype), segment_of(inputs)
         if not keep:
             return (result,)
         return result, jnp.concatenate([initial[:, None], states[:, segment - 1 : -1 : segment]], axis=1)
@@ -70,7 +70,7 @@ def _forward(coefficients: Coefficients, keep: bool) -> Callable[..., Arrays]:
         from . import _kernels
 
         *inputs, initial = arrays
-        return _kernels.forward(coefficients, tuple(inputs), initial, segment_of(inputs[0]))
+        return _kernels.forward(coefficients, tuple(inputs), initial, segment_of(inputs))
 
     return _more_rows(_for_the_device(walk, kernel))
 

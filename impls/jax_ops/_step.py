@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 SEGMENTS = 8  # warps of a GPU's program, one after another in time
 # Steps of a segment, by the size of a number: a warp holds them in registers. Longer segments hand over less often, take
-# longer to compile, and leave room for fewer warps. Backward holds one array more; a multiple of its length is forward's,
-# which leaves behind the states that enter backward's segments.
+# longer to compile, and leave room for fewer warps. A multiple of backward's steps is forward's, which leaves behind the
+# states that enter backward's segments.
 ROWS_FORWARD = {2: 32, 4: 32, 8: 8}
-ROWS_BACKWARD = {2: 16, 4: 16, 8: 8}
+ROWS_BACKWARD = {2: 32, 4: 32, 8: 8}  # of at most two arrays; half of it of three
 BLOCK = 4  # steps of which backward holds the states at once
 SHORT, SHORT_ROWS = 512, 8  # so few steps are not worth it
 
@@ -24,8 +24,10 @@ def rows_forward(dtype: Any, steps: int) -> int:
     return SHORT_ROWS if steps <= SHORT else ROWS_FORWARD[jnp.dtype(dtype).itemsize]
 
 
-def rows_backward(dtype: Any, steps: int) -> int:
-    return SHORT_ROWS if steps <= SHORT else ROWS_BACKWARD[jnp.dtype(dtype).itemsize]
+def rows_backward(dtype: Any, steps: int, arrays: int) -> int:
+    """The same where a segment holds so many arrays: the inputs and the gradient of the result."""
+    rows = ROWS_BACKWARD[jnp.dtype(dtype).itemsize]
+    return SHORT_ROWS if steps <= SHORT else max(SHORT_ROWS, rows if arrays <= 2 else rows // 2)
 
 
 def advance(factor: jax.Array | None, inflow: jax.Array | None, h: jax.Array) -> jax.Array:

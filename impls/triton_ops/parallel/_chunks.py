@@ -226,9 +226,11 @@ class Borders:
         summary = found.cpu()
         return Mismatch(summary[:1].view(torch.float32).item(), int(summary[1]), int(summary[2]))
 
-    def correct(self, carry: torch.Tensor, live: torch.Tensor) -> None:
-        """Let every row begin where it is due once those before it are corrected, to first order; roundings are left out.
-        Then those live that began elsewhere."""
+    def correct(self, carry: torch.Tensor, live: torch.Tensor, ends_move: bool) -> None:
+        """Let every row begin where it is due; if the rows' ends move, where it is due once those before it are corrected, to
+        first order; roundings are left out. Then those live that began elsewhere."""
         D = self.begun.shape[2]
-        carried = chain(self.factor, self.factor * self.mismatch, torch.zeros_like(self.initial))
+        carried = torch.zeros_like(self.mismatch)
+        if ends_move:
+            carried = chain(self.factor, self.factor * self.mismatch, torch.zeros_like(self.initial))
         self._over_rows(correct_kernel, self.due, carried, self.begun, carry, live, D, UNIT)

@@ -21,11 +21,16 @@ from ._chunks import UNIT, Borders, Mismatch, chain
 from ._verdict import Splices
 
 FEWEST_STEPS = 16
-FEWEST_BEFORE_VERDICT = 8  # steps of a restart
+FEWEST_BEFORE_VERDICT = 1  # steps of a restart, beside those over which a splice is spread
 OVERHEAD = 80  # rows that a step could take in the time that is not their product's (measured)
 WALK = 47  # what a step of a single row takes beside these, as matrix times vector (measured)
 ROUGH = 2.0**-8  # how near the rough steps come: their operands are that rough
+AMPLIFIED = (
+    2.0**-6
+)  # or not even so near, if what they round lasts; what is chaotic stays as far apart as states are large
 MOST_ROUGH_PASSES = 6
+STALLED = 1 / 8  # of the rows; fewer that meet in a pass are too few
+MET = 2.0**-14  # so much nearer come rows beyond their chunks, first with rough steps and then until they meet
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,9 @@ def solve(
 ) -> tuple[torch.Tensor, Report]:
     """All states [B, T, D] in float32 from initial [B, D] in float32 on, and how they were found."""
     B, T, D = cell.shape
-    rate = cell.rate().item()
+    rate = cell.rate()
     if chunk is None:
-        chunk = default_chunk(B, T, most_rows(D, cell.device), steps_to_shrink(rate, 1 / UNIT, T))
+        chunk = default_chunk(B, T, most_rows(D, cell.device), steps_to_shrink(rate, 1 / MET, T))
     chunk = min(chunk, T)
     solver = Solver(method, cell, initial, chunk, rate, tolerance)
     return solver.out, solver.run(solver.guess())
@@ -81,6 +86,9 @@ class Solver:
         self.splices = method.splices(cell, self.count * self.B, tolerance)
         self.depth = 0
         self.found: list[Mismatch] = []  # after one pass and the next, while they do not fit
+        memory = steps_to_shrink(rate, 1 / UNIT, self.T)
+        self.spread = method.splices.spread(memory, chunk, self.count * self.B)
+        self.promising = memory < self.T
         memory = steps_to_shrink(rate, 1 / ROUGH, chunk)
         self.skipped = chunk - memory  # steps of a chunk that may be wrong and its end still nearly right
         self.first, self.last = (
@@ -95,7 +103,7 @@ class Solver:
         begun = chain(self.factor, factor_last * value + value_last, self.initial)
         if self.cell.parts == 1 or self.count == 1:  # nothing rougher to be had, or nothing to guess
             return begun
-        rows = self._rows(begun, parts=1)
+        rows = self._rows(begun, kept=0, parts=1)
         if self.skipped:
             rows.carry.copy_((factor * begun + value).view_as(rows.carry))
             self._advance(rows, self.skipped, self.chunk - self.skipped, 0)
@@ -104,18 +112,24 @@ class Solver:
         while True:
             self._advance(rows, 0, self.chunk, 0)
             mismatch = borders.compare(rows.carry, rows.live)
-            borders.correct(rows.carry, rows.live)
+            borders.correct(rows.carry, rows.live, ends_move=True)
             if mismatch.size <= ROUGH:
                 self.found = []  # what is left may be the operands' roughness
                 return borders.begun
             self.found.append(mismatch)
-            if not mismatch.size < before / 2 or len(self.found) == MOST_ROUGH_PASSES:
+            comes_nearer = mismatch.size < before / 2
+            if not comes_nearer and mismatch.size <= AMPLIFIED:
+                self.found = []
+            if not comes_nearer or len(self.found) == MOST_ROUGH_PASSES:
                 return borders.begun
             before = mismatch.size
             rows.live.fill_(1)
 
     def run(self, begun: torch.Tensor) -> Report:
-        rows, borders = self._rows(begun), Borders(self.initial, begun, self.factor)
+        if self._is_hopeless(0):  # as rough steps have shown
+            self._walk(self.initial.clone(), 0)
+            return self._report(1, True)
+        rows, borders = self._rows(begun, self.spread), Borders(self.initial, begun, self.factor)
         self._advance(rows, 0, self.chunk, self.chunk)
         for passes in itertools.count(1):
             mismatch = borders.compare(rows.carry, rows.live)
@@ -123,12 +137,24 @@ class Solver:
                 break
             self.found.append(mismatch)
             done = mismatch.first // self.B  # every chunk before this one is right
-            if is_hopeless(self.found, self.passes_worth(done), self.splices.NEAR):
+            if self._is_hopeless(done):
                 self._walk(borders.due[done], done)
                 return self._report(passes, True)
-            borders.correct(rows.carry, rows.live)
-            self._restart(rows, steps_to_shrink(self.rate, max(1.0, mismatch.size / self.splices.NEAR), self.chunk))
+            expected = steps_to_shrink(self._rate_seen(), mismatch.size / self.splices.near, self.chunk)
+            meet = expected + self.spread < self.chunk  # then their ends stay where they are
+            borders.correct(rows.carry, rows.live, ends_move=not meet)
+            self._restart(rows, expected)
         return self._report(passes, False)
+
+    def _rate_seen(self) -> float:
+        """The rate, or what the last pass has shown if rows came nearer than it says."""
+        if len(self.found) < 2 or not 0 < self.found[-1].size < self.found[-2].size < math.inf:
+            return self.rate
+        seen = math.log(self.found[-1].size / self.found[-2].size) / self.chunk
+        return seen if math.isnan(self.rate) else min(seen, self.rate)
+
+    def _is_hopeless(self, done: int) -> bool:
+        return is_hopeless(self.found, self.passes_worth(done), self.splices.near, self.promising)
 
     def passes_worth(self, done: int) -> float:
         """How many passes take as long as the loop over the chunks that are not done."""
@@ -138,18 +164,18 @@ class Solver:
     def _restart(self, rows: Rows, expected: int) -> None:
         """Run the live rows until they meet what is stored, after so many steps as expected, or to the ends of their
         chunks: those that came so far live on."""
-        first, steps = 0, max(FEWEST_BEFORE_VERDICT, expected)
+        first, steps = 0, max(FEWEST_BEFORE_VERDICT, expected) + self.spread
         while first + steps < self.chunk:
-            self._advance(rows, first, steps, steps - rows.KEPT)
+            self._advance(rows, first, steps, steps - rows.kept)
             first += steps
-            self.splices.judge(rows, self.out, first - rows.KEPT)
+            self.splices.judge(rows, self.out, first - rows.kept)
             if not rows.live.any().item():
                 return
-            steps = max(FEWEST_BEFORE_VERDICT, first // 8)
+            steps = max(FEWEST_BEFORE_VERDICT + self.spread, first // 8)
         self._advance(rows, first, self.chunk - first, self.chunk - first)
 
-    def _rows(self, begun: torch.Tensor, parts: int | None = None) -> Rows:
-        return self.method.rows(self.cell, begun.reshape(-1, self.D).clone(), self.chunk, parts)
+    def _rows(self, begun: torch.Tensor, kept: int, parts: int | None = None) -> Rows:
+        return self.method.rows(self.cell, begun.reshape(-1, self.D).clone(), self.chunk, kept, parts)
 
     def _advance(self, rows: Rows, first: int, steps: int, stored: int) -> None:
         rows.advance(self.out, first, steps, stored)
@@ -165,19 +191,24 @@ class Solver:
 
 def steps_to_shrink(rate: float, factor: float, most: int) -> int:
     """After how many steps at this rate a difference has shrunk by the factor; `most` if never."""
+    if factor <= 1:
+        return 0
     if not (rate < 0 and math.isfinite(factor)):
         return most
     return min(most, math.ceil(math.log(factor) / -rate))
 
 
-def is_hopeless(found: list[Mismatch], passes_worth: float, near: float) -> bool:
+def is_hopeless(found: list[Mismatch], passes_worth: float, near: float, promising: bool) -> bool:
     """Whether at the rate seen more passes are needed than are worth their time.
 
-    Of rows that differ by roundings some find a place to be spliced in every pass: then their number counts."""
+    Of rows that differ by roundings some find a place to be spliced in every pass: then their number counts. What is not
+    expected to be forgotten at all has to show soon that it is."""
     if passes_worth < 1:
         return False
-    if is_stalled(found, near):
+    if is_stalled(found):
         return True
+    if not promising and len(found) >= 2 and not found[-1].size < found[-2].size / 4:
+        return found[-1].rows > found[-2].rows / 2
     if len(found) < 3 or found[-1].rows <= found[-3].rows / 2:
         return False
     before, now = found[-3].size, found[-1].size
@@ -186,8 +217,9 @@ def is_hopeless(found: list[Mismatch], passes_worth: float, near: float) -> bool
     return not (rate < slowest and now * rate**passes_worth <= UNIT)
 
 
-def is_stalled(found: list[Mismatch], near: float) -> bool:
-    """Whether rows that came near come no nearer: then it is what the sums' order rounds that keeps them apart."""
-    if len(found) < 2 or found[-1].rows <= found[-2].rows / 2:
+def is_stalled(found: list[Mismatch]) -> bool:
+    """Whether rows that came near come no nearer, and do not meet: then it is what the sums' order rounds that keeps them
+    apart."""
+    if len(found) < 2 or found[-1].rows <= found[-2].rows * (1 - STALLED):
         return False
-    return near < found[-1].size < ROUGH / 8 and found[-1].size > found[-2].size / 2
+    return found[-1].size < ROUGH / 8 and found[-1].size > found[-2].size / 2

@@ -4,23 +4,25 @@ Parallel    one program per row
 Memory      touches two steps of each chunk
 Precision   float32; the step before is one fused multiply-add, see below
 
-Of each row this judges two steps that follow each other, t and t + 1, of which the new states x_t, x_{t+1} are known. If
-the row is spliced, the states before t are the new ones, those after t the stored ones, and state t is put together:
-channel by channel the stored one, s, or the new one. Two steps then were not taken as they stand, and what NUM-5 grants to
+Of each row this judges steps that follow each other, t, t + 1, ..., of which the new states x are known. If the row is
+spliced, the states before t are the new ones, those after the last of these steps the stored ones, s, and in between each
+channel goes over from new to stored at one of them. Then some steps were not taken as they stand, and what NUM-5 grants to
 the rounding of a step must cover what is amiss (u is the unit roundoff of float32, D terms in a sum):
 
-step t      where s stands, by |s - x_t|. The step to x_t is a fused multiply-add, so that the rounding of gamma x_{t-1}
-            was not used, u |gamma x_{t-1}| (none where that product is exact); and of what any order of the sum of the
-            logits may do, D u (1 - gate) |z gate| |W||x|, a quarter.
-step t + 1  where x_t stands, by |gamma (s - x_t)|: a quarter of the same at t + 1.
-            Everywhere, by what W makes of the differences that stand: less than a quarter of the same, if each
-            |s - x_t| is at most a quarter of D u |x_t|.
+going over at t    |s_t - x_t|. The step to x_t is a fused multiply-add, so that the rounding of gamma x_{t-1} was not used,
+                   u |gamma x_{t-1}| (none where that product is exact); and of what any order of the sum of the logits
+                   may do, D u (1 - gate) |z gate| |W||x|, a quarter.
+the step after     in every channel, while some have gone over and some have not, by what W makes of the differences
+                   between both: less than a quarter of the same, if the length of s_t - x_t times that of a row of W is at
+                   most a quarter of D u |W||x| there.
 
 A quarter is left to the parts of the operand, and one to the sum's own order. A channel whose inflow is tiny has no room at
-one step, but hardly one has none at two. |W||x| is computed in bfloat16 and then made smaller by what that may have
-rounded. For the adjoint the logits' sum is W x itself, without the factor (1 - gate) |z gate|, and inflow + state takes the
-place of the state.
+one step, but hardly one has none at all. |W||x| is computed in bfloat16 and then made smaller by what that may have
+rounded. For the adjoint the logits' sum is W x itself, without the factor (1 - gate) |z gate|, and slope times inflow + state
+takes the place of the state.
 """
+
+from typing import Any
 
 import torch
 import triton
@@ -48,98 +50,117 @@ def room_of_sum(inflow, logits, terms, share, ADJOINT: tl.constexpr):
         return share * terms * tl.abs(inflow * gate * (1.0 - gate))
 
 
-@triton.jit(do_not_specialize=["step", "R", "B", "T", "chunk"])
+@triton.jit
+def state_after(previous_ptr, carry_ptr, i, kept, r, R, D):
+    """The place of the new state after step number i of those that are kept."""
+    return tl.where(i + 1 < kept, previous_ptr + ((i + 1) * R + r) * D, carry_ptr + r * D)
+
+
+@triton.jit(do_not_specialize=["step", "kept", "R", "B", "T", "chunk"])
 def splice_kernel(
-    inflow_ptr, gamma_ptr, terms_ptr, previous_ptr, logits_ptr, carry_ptr, out_ptr, live_ptr, defect_ptr,
-    step, R, B, T, chunk, D, inflow_stride_b, inflow_stride_t, inflow_stride_d, gamma_stride_b, gamma_stride_t,
-    gamma_stride_d, share, unit,
+    inflow_ptr, gamma_ptr, slope_ptr, norm_ptr, terms_ptr, previous_ptr, logits_ptr, carry_ptr, out_ptr, live_ptr, defect_ptr,
+    step, kept, R, B, T, chunk, D, inflow_stride_b, inflow_stride_t, inflow_stride_d, gamma_stride_b, gamma_stride_t,
+    gamma_stride_d, slope_stride_b, slope_stride_t, slope_stride_d, share, unit,
     ADJOINT: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Row r is at `step` + 1 of its chunk. If it may be spliced at `step` it is, and lives no longer; if not, its two new
-    states are stored. defect[r] becomes the largest difference spliced, beside the largest state."""
+    """Row r has taken the steps `step`, ... of its chunk, `kept` of them, from the states `previous`. If it may be spliced in
+    these it is, and lives no longer; if not, its new states are stored. defect[r] becomes the most that is amiss in a step,
+    beside the largest state."""
     r = tl.program_id(0).to(tl.int64)
     b, t = r % B, (r // B) * chunk + step
     lives = tl.load(live_ptr + r) != 0
     if t >= T:  # nothing is left to run
         tl.store(live_ptr + r, 0)
     elif lives:
-        sound, missed, size = 1, 0.0, 0.0
-        D_after = tl.where(t + 1 < T, D, 0)  # no channel has a step after the last
-        for start in range(0, D, BLOCK_D):
-            d = start + tl.arange(0, BLOCK_D)
-            inside = d < D
-            at = r * D + d
-            inflow = load_stream(inflow_ptr, b, t, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, inside)
-            gamma = load_stream(gamma_ptr, b, t, d, gamma_stride_b, gamma_stride_t, gamma_stride_d, inside)
+        d = tl.arange(0, BLOCK_D)
+        norm = tl.load(norm_ptr + d, mask=d < D, other=0.0)
+        over = tl.zeros((BLOCK_D,), tl.int32)  # whether a channel has gone over
+        distance, missed, size = tl.full((), 0, tl.float32), tl.full((), 0, tl.float32), tl.full((), 0, tl.float32)
+        sound = tl.full((), 1, tl.int32)
+        for i in range(kept):
+            inside = d < tl.where(t + i < T, D, 0)  # no channel has a step after the last
+            at, stored_at = (i * R + r) * D + d, (b * T + t + i) * D + d
+            inflow = load_stream(inflow_ptr, b, t + i, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, inside)
+            gamma = load_stream(gamma_ptr, b, t + i, d, gamma_stride_b, gamma_stride_t, gamma_stride_d, inside)
             before = tl.load(previous_ptr + at, mask=inside, other=0.0)
             if ADJOINT:
                 before += inflow
             logits = tl.load(logits_ptr + at, mask=inside, other=0.0)
             terms = tl.load(terms_ptr + at, mask=inside, other=0.0)
-            new = tl.load(previous_ptr + R * D + at, mask=inside, other=0.0)
-            stored = tl.load(out_ptr + (b * T + t) * D + d, mask=inside, other=0.0)
-            difference = tl.abs(new - stored)
+            new = tl.load(state_after(previous_ptr, carry_ptr, i, kept, r, R, D) + d, mask=inside, other=0.0)
+            stored = tl.load(out_ptr + stored_at, mask=inside, other=0.0)
+            same = (new == stored) | ((new != new) & (stored != stored))
+            difference = tl.where(same, 0.0, tl.abs(new - stored))
+
+            spread = distance * norm  # 0 unless some have gone over and some have not
+            sound = tl.minimum(
+                sound, tl.min(((spread <= share * terms) | (spread == 0) | ~inside).to(tl.int32), axis=0)
+            )
             product = gamma * before
             inexact = tl.fma(gamma, before, -product) != 0
             room = room_of_sum(inflow, logits, terms, share, ADJOINT) + tl.where(inexact, unit * tl.abs(product), 0.0)
-            same = (new == stored) | ((new != new) & (stored != stored))
-            stands = same | (difference <= room)
-
-            after = d < D_after
-            inflow = load_stream(inflow_ptr, b, t + 1, d, inflow_stride_b, inflow_stride_t, inflow_stride_d, after)
-            gamma = load_stream(gamma_ptr, b, t + 1, d, gamma_stride_b, gamma_stride_t, gamma_stride_d, after)
-            logits = tl.load(logits_ptr + R * D + at, mask=inside, other=0.0)
-            terms = tl.load(terms_ptr + R * D + at, mask=inside, other=0.0)
-            multiplied = new + inflow if ADJOINT else new
-            room = room_of_sum(inflow, logits, terms, share, ADJOINT)
-            follows = (gamma * difference <= room) & (difference <= share * tl.abs(multiplied))
-            sound = tl.minimum(sound, tl.min((stands | follows | ~inside).to(tl.int32), axis=0))
-            missed = tl.maximum(missed, tl.max(tl.where(same, 0.0, difference), axis=0))
+            goes = (over == 0) & (same | (difference <= room))
+            amiss = room_of_sum(inflow, logits, spread, 1.0, ADJOINT) + tl.where(goes, difference, 0.0)
+            missed = tl.maximum(missed, tl.max(tl.where(inside, amiss, 0.0), axis=0))
             size = tl.maximum(size, tl.max(tl.abs(stored), axis=0))
+            over = tl.where(goes | ~inside, 1, over)
+            if ADJOINT:
+                then = d < tl.where(t + i + 1 < T, D, 0)
+                difference *= load_stream(
+                    slope_ptr, b, t + i + 1, d, slope_stride_b, slope_stride_t, slope_stride_d, then
+                )
+            mixed = tl.min(over, axis=0) == 0
+            distance = tl.where(mixed, tl.sqrt(tl.sum(difference * difference, axis=0)), 0.0)
             # Which of the two would stand; read below only if the row is spliced.
-            tl.store(terms_ptr + at, tl.where(stands, stored, new), mask=inside)
-        if sound != 0:
+            tl.store(terms_ptr + at, tl.where(over != 0, stored, new), mask=inside)
+        spliced = (sound != 0) & (tl.min(over, axis=0) != 0)
+        if spliced:
             tl.store(live_ptr + r, 0)
             tl.store(defect_ptr + r, tl.maximum(tl.load(defect_ptr + r), missed / tl.maximum(size, 1e-30)))
         tl.debug_barrier()
-        for start in range(0, D, BLOCK_D):
-            d = start + tl.arange(0, BLOCK_D)
-            inside = d < D
-            at = r * D + d
-            spliced = tl.load(terms_ptr + at, mask=inside, other=0.0)
-            new = tl.load(previous_ptr + R * D + at, mask=inside, other=0.0)
-            tl.store(out_ptr + (b * T + t) * D + d, tl.where(sound != 0, spliced, new), mask=inside)
-            if sound == 0:
-                after = tl.load(carry_ptr + at, mask=inside, other=0.0)
-                tl.store(out_ptr + (b * T + t + 1) * D + d, after, mask=d < D_after)
+        for i in range(kept):
+            inside = d < tl.where(t + i < T, D, 0)
+            mixed_at, new_at = terms_ptr + (i * R + r) * D, state_after(previous_ptr, carry_ptr, i, kept, r, R, D)
+            stands = tl.load(tl.where(spliced, mixed_at, new_at) + d, mask=inside, other=0.0)
+            tl.store(out_ptr + (b * T + t + i) * D + d, stands, mask=inside)
 
 
 def compile_specs() -> list[CompileSpec]:
-    arithmetic = ("terms_ptr", "previous_ptr", "logits_ptr", "carry_ptr", "out_ptr", "defect_ptr")
-    types = {"live_ptr": "*i32", "share": "fp32", "unit": "fp32"}
-    return [
-        compile_spec(splice_kernel, storage, arithmetic, types=types, ADJOINT=adjoint, BLOCK_D=1024)
-        for storage in ("fp32", "bf16")
-        for adjoint in (False, True)
-    ]
+    arithmetic = ("norm_ptr", "terms_ptr", "previous_ptr", "logits_ptr", "carry_ptr", "out_ptr", "defect_ptr")
+    specs = []
+    for storage, slope, adjoint in (("bf16", "bf16", False), ("bf16", "fp32", True), ("fp32", "fp32", True)):
+        types = {"live_ptr": "*i32", "share": "fp32", "unit": "fp32", "slope_ptr": f"*{slope}"}
+        options: dict[str, Any] = {"ADJOINT": adjoint, "BLOCK_D": 4096, "num_warps": 8}
+        specs.append(compile_spec(splice_kernel, storage, arithmetic, types=types, **options))
+    return specs
 
 
 # ---- launch ------------------------------------------------------------------------
 
+# A gate that is shut or open grants nothing to its channel, and stays so for as long as states last.
+FEWEST_STEPS = 3
+MOST_KEPT = 8192  # rows of all these steps, or they would take more memory than what is asked for
+ENLARGED = 1 + 2.0**-9  # more than the roundings of a norm may have taken off
+
 
 class Splices(_verdict.Splices):
-    NEAR = 16 * UNIT
-
     def __init__(self, cell: Cell, rows: int, tolerance: float):
         super().__init__(cell, rows, tolerance)
-        self.cell = cell
+        self.near = cell.shape[2] / 8 * UNIT  # measured at D = 4096
+        self.cell, self.norms = cell, cell.norms * ENLARGED
+
+    @staticmethod
+    def spread(memory: int, chunk: int, rows: int) -> int:
+        return max(FEWEST_STEPS, min(memory // 24, chunk // 4, MOST_KEPT // rows))
 
     def judge(self, rows: Rows, out: torch.Tensor, step: int) -> None:
         cell, (B, T, D) = self.cell, self.cell.shape
+        slope = cell.inflow if cell.slope is None else cell.slope
+        block = triton.next_power_of_2(D)
         launch(
             splice_kernel, (rows.carry.shape[0],), rows.carry.device,
-            cell.inflow, cell.gamma, self.terms(rows), rows.previous, rows.logits, rows.carry, out, rows.live, self.defect,
-            step, rows.carry.shape[0], B, T, rows.chunk, D, *cell.inflow.stride(), *cell.gamma.stride(),
-            D / 4 * UNIT * ROUNDED * self.tolerance, UNIT * self.tolerance,
-            ADJOINT=cell.adjoint, BLOCK_D=min(1024, triton.next_power_of_2(D)),
+            cell.inflow, cell.gamma, slope, self.norms, self.terms(rows), rows.previous, rows.logits, rows.carry, out, rows.live,
+            self.defect, step, rows.kept, rows.carry.shape[0], B, T, rows.chunk, D, *cell.inflow.stride(), *cell.gamma.stride(),
+            *slope.stride(), D / 4 * UNIT * ROUNDED * self.tolerance, UNIT * self.tolerance,
+            ADJOINT=cell.adjoint, BLOCK_D=block, num_warps=max(4, min(16, block // 512)),
         )  # fmt: skip

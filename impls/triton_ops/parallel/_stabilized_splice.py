@@ -155,11 +155,14 @@ def compile_specs() -> list[CompileSpec]:
 class Splices(_verdict.Splices):
     """Of the recurrence."""
 
-    NEAR = 32 * UNIT
-
     def __init__(self, cell: Any, rows: int, tolerance: float):
         super().__init__(cell, rows, tolerance)
+        self.near = 32 * UNIT
         self.cell, self.form = cell, cell.stabilizer
+
+    @staticmethod
+    def spread(memory: int, chunk: int, rows: int) -> int:
+        return 1  # the norm ties the channels of a row together
 
     def judge(self, rows: Rows, out: torch.Tensor, step: int) -> None:
         cell, form = self.cell, self.form

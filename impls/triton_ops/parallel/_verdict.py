@@ -21,7 +21,7 @@ class Splices(ABC):
     """Judges the splices of one solution: `tolerance` is the share of its room that one may use, 0 splices equal states
     only. defect [R] is the largest difference spliced in each row so far, relative."""
 
-    NEAR: float  # rows that differ by so little, beside their largest state, are spliced at most places
+    near: float  # rows that differ by so little, beside their largest state, are spliced at most places
 
     def __init__(self, cell: Cell, rows: int, tolerance: float):
         self.tolerance = tolerance
@@ -29,10 +29,15 @@ class Splices(ABC):
         self.defect = torch.zeros(rows, dtype=torch.float32, device=cell.device)
 
     def terms(self, rows: Rows) -> torch.Tensor:
-        """|W||x| of the operands x of the steps that are kept, [KEPT, R, D], each number at most 1/ROUNDED too large."""
+        """|W||x| of the operands x of the steps that are kept, [kept, R, D], each number at most 1/ROUNDED too large."""
         return (rows.operand().abs().to(torch.bfloat16) @ self.magnitudes).float()
+
+    @staticmethod
+    @abstractmethod
+    def spread(memory: int, chunk: int, rows: int) -> int:
+        """Over how many steps a splice may be spread, if a difference is forgotten in `memory` steps."""
 
     @abstractmethod
     def judge(self, rows: Rows, out: torch.Tensor, step: int) -> None:
-        """Splice the live rows that may be at `step`, the first of the last KEPT that they took; store the last KEPT states
+        """Splice the live rows that may be at `step`, the first of those that are kept; store their states
         of the others."""

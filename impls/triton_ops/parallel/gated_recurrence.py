@@ -72,7 +72,7 @@ def gated_recurrence_parallel(
     check_options(chunk, tolerance)
     B, T, D = z.shape
     if T == 0 or z.dtype == torch.float64 or most_rows(D, z.device) < B:
-        return walked(z, gamma, W_g, b_g, h0), Report(0.0, 0, T > 0, T)
+        return walked(z, gamma, W_g, b_g, h0), Report(0.0, min(T, 1), T > 0, T)
     check_rows(chunk, B, T, D, z.device)
     reports: list[Report] = []
     return apply(_GatedRecurrence, (chunk, tolerance, reports), z, gamma, W_g, b_g, h0), reports[0]

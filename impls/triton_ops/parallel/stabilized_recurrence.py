@@ -90,7 +90,7 @@ def stabilized_recurrence_parallel(
     check_options(chunk, tolerance)
     B, T, D = z.shape
     if T == 0 or z.dtype == torch.float64 or most_rows(D, z.device) < B:
-        return walked(*arrays, norm=norm, eps=eps, clip=clip), Report(0.0, 0, T > 0, T)
+        return walked(*arrays, norm=norm, eps=eps, clip=clip), Report(0.0, min(T, 1), T > 0, T)
     check_rows(chunk, B, T, D, z.device)
     reports: list[Report] = []
     options = (norm, float(eps), float(clip))

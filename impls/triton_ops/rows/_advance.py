@@ -18,9 +18,9 @@ from .._compile import CompileSpec, aligned, compile_spec
 from .._device import sigmoid
 from .._gated_walk import walk_gated
 from .._launch import INTERPRETED, launch
-from .._parts import parts_of
 from . import _rows
 from ._cell import Cell
+from ._operand import store_operands
 from ._product import COUNTS, complete, load_product, load_tile, meet, multiply_rows, own_rows, publish, slice_of
 from ._rows import are_many
 from ._tiles import tiles
@@ -31,7 +31,7 @@ from ._tiles import tiles
 @triton.jit(do_not_specialize=COUNTS)
 def advance_kernel(
     inflow_ptr, gamma_ptr, slope_ptr, W_ptr, bias_ptr, operand_ptr, carry_ptr, previous_ptr, logits_ptr, live_ptr,
-    out_ptr, product_ptr, counter_ptr, first, start, stop, steps, stored_steps, R, B, T, chunk, D,
+    out_ptr, product_ptr, counter_ptr, first, start, stop, steps, stored_steps, last, R, B, T, chunk, D,
     inflow_stride_b, inflow_stride_t, inflow_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
     slope_stride_b, slope_stride_t, slope_stride_d, W_stride_part, W_stride_i, W_stride_k,
     ADJOINT: tl.constexpr, PARTS: tl.constexpr, W_PARTS: tl.constexpr, EVEN_D: tl.constexpr, STAGE: tl.constexpr,
@@ -41,8 +41,8 @@ def advance_kernel(
     """Row c * B + b takes the steps from c * chunk + first on of batch row b: of all `steps` those in [start, stop), or of each
     of those only one STAGE: "multiply" or "follow".
 
-    Live rows store the first `stored_steps` states. previous [2, R, D] gets the states before the last two steps and
-    logits [2, R, D] the gate's logits in them."""
+    Live rows store the first `stored_steps` states. previous [last, R, D] gets the states before so many last steps and
+    logits [last, R, D] the gate's logits in them."""
     own, end = own_rows(BLOCK_R, SPLITS)
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)  # [BLOCK_D]
     bias = tl.load(bias_ptr + d, mask=d < D, other=0.0).to(tl.float32)
@@ -55,7 +55,7 @@ def advance_kernel(
         if STAGE == "all":
             complete(counter_ptr, j + 1, SPLITS)
         if STAGE == "follow" or STAGE == "all":
-            kept = j - (steps - 2)  # 0 and 1 in the last two steps
+            kept = j - (steps - last)  # number of the step among the last
             for low in tl.range(own, end, SLICE, loop_unroll_factor=1, num_stages=1):
                 row, batch, begin, tile, known = slice_of(low, d, R, B, chunk, D, SLICE)
                 time = begin + first + j
@@ -124,32 +124,33 @@ def compile_specs() -> list[CompileSpec]:
 
 
 class Rows(_rows.Rows):
-    """Beside what all rows have: operands [2, parts, R, D], what W multiplies in a step and in the next; those of the last
-    two steps stay, in their order."""
+    """Beside what all rows have: operands [2, parts, R, D], what W multiplies in a step and in the next."""
 
-    KEPT = 2  # a splice may be spread over two steps
-
-    def __init__(self, cell: Cell, carry: torch.Tensor, chunk: int, parts: int | None = None):
-        super().__init__(cell, carry, chunk, parts)
-        self.cell = cell
+    def __init__(self, cell: Cell, carry: torch.Tensor, chunk: int, kept: int = 0, parts: int | None = None):
+        super().__init__(cell, carry, chunk, kept, parts)
+        self.cell, self.reached = cell, 0
         self.operands = carry.new_empty((2, self.parts, *carry.shape), dtype=self.weight.dtype)
 
     def operand(self) -> torch.Tensor:
-        return self.operands[:, 0]
+        found = self.carry.new_empty((self.kept, 1, *self.carry.shape), dtype=self.weight.dtype)
+        store_operands(self.cell, self.previous, self.chunk, self.reached - self.kept, found)
+        return found[:, 0]
 
     def advance(self, out: torch.Tensor, first: int, steps: int, stored: int) -> None:
         cell, (B, T, D) = self.cell, self.cell.shape
         R = self.carry.shape[0]
         counters = self.counters()
-        operand = cell.first_operand(self.carry, self.chunk, first)
-        self.operands[steps % 2].copy_(parts_of(operand, self.parts, self.operands.dtype))
+        now = steps % 2
+        store_operands(cell, self.carry[None], self.chunk, first, self.operands[now : now + 1])
+        self.reached = first + steps
         slope = cell.inflow if cell.slope is None else cell.slope
 
         def run(stage: str, start: int, stop: int, **how: Any) -> None:
             launch(
                 advance_kernel, self.grid, self.carry.device,
                 cell.inflow, cell.gamma, slope, self.weight, cell.bias, self.operands, self.carry, self.previous,
-                self.logits, self.live, out, self.product, counters, first, start, stop, steps, stored, R, B, T, self.chunk, D,
+                self.logits, self.live, out, self.product, counters, first, start, stop, steps, stored, self.kept,
+                R, B, T, self.chunk, D,
                 *cell.inflow.stride(), *cell.gamma.stride(), *slope.stride(), *self.weight.stride(), ADJOINT=cell.adjoint,
                 PARTS=self.parts, W_PARTS=len(self.weight), EVEN_D=self.even, STAGE=stage, **self.options, **how,
             )  # fmt: skip

@@ -7,13 +7,14 @@ The adjoint's state is what all later steps want of the state before one; W is W
 its logits, z gate (1 - gate). What W multiplies is called the operand of a step.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from . import _rows
-
-SAMPLE = 256  # steps from which the rate is estimated
+from ._rate import sampled
 
 
 @dataclass(frozen=True)
@@ -37,32 +38,16 @@ class Cell(_rows.Cell):
     def adjoint(self) -> bool:
         return self.slope is not None
 
-    def first_operand(self, state: torch.Tensor, chunk: int, first: int) -> torch.Tensor:
-        """What the weight multiplies in step `first` of every chunk: state [R, D], row c B + b for chunk c."""
-        if self.slope is None:
-            return state
-        inflow, slope = (_at(x, chunk, first, state) for x in (self.inflow, self.slope))
-        return slope * (inflow + state)
+    @cached_property
+    def _sampled(self) -> tuple[float, torch.Tensor]:
+        slope = self.inflow if self.slope is None else self.slope
+        return sampled(self.gamma, slope, self.bias, self.weight, self.adjoint)
 
-    def rate(self) -> torch.Tensor:
-        """By what a difference grows in one step, the logarithm: of the channel that remembers longest, if the inflow
-        has no memory of its own. The step's derivative is gamma + slope W, and independent terms add as squares."""
-        T = self.shape[1]
-        every = slice(None, None, max(1, T // SAMPLE))
-        gamma = self.gamma[:, every].float()
-        slope = self.inflow[:, every].float() if self.slope is None else self.slope[:, every].float()
-        if self.slope is None:
-            gate = torch.sigmoid(self.bias.float())
-            slope = slope * gate * (1 - gate)
-        through_gate = (
-            slope.square().mean() * torch.linalg.vector_norm(self.weight, dtype=torch.float32) ** 2 / self.shape[2]
-        )
-        return (gamma.square().mean((0, 1)).amax() + through_gate).log() / 2
+    def rate(self) -> float:
+        growth, _ = self._sampled
+        return -math.inf if growth == 0 else math.log(growth) / 2
 
-
-def _at(stream: torch.Tensor, chunk: int, step: int, like: torch.Tensor) -> torch.Tensor:
-    """A stream [B, T, D] at one step of every chunk, [R, D]; 0 where time is over."""
-    rows = stream[:, step::chunk].transpose(0, 1).reshape(-1, like.shape[1]).float()
-    found = torch.zeros_like(like)
-    found[: rows.shape[0]] = rows
-    return found
+    @property
+    def norms(self) -> torch.Tensor:
+        """Of the rows of the weight [D], in float32."""
+        return self._sampled[1]

@@ -15,7 +15,7 @@ import triton.language as tl
 from .._parts import split
 
 # Of which one kernel serves any: none is compiled for numbers that 16 divides, or for 1.
-COUNTS = ("first", "start", "stop", "steps", "stored_steps", "R", "B", "T", "chunk")
+COUNTS = ("first", "start", "stop", "steps", "stored_steps", "last", "R", "B", "T", "chunk")
 
 
 @triton.jit

@@ -26,7 +26,7 @@ class Cell(ABC):
         """B, T, D."""
 
     @abstractmethod
-    def rate(self) -> torch.Tensor:
+    def rate(self) -> float:
         """By what a difference of two states grows in one step, the logarithm, as nearly as can be said beforehand."""
 
     @property
@@ -50,16 +50,14 @@ class Rows(ABC):
     their steps.
 
     carry [R, D] holds their states, float32, row c * B + b for chunk c, and is overwritten; after `advance` previous and
-    logits [KEPT, R, D] hold what the last steps began with and what W made of it.
+    logits [kept, R, D] hold what the last steps began with and what W made of it.
     """
 
-    KEPT: int
-
-    def __init__(self, cell: Cell, carry: torch.Tensor, chunk: int, parts: int | None = None):
-        self.carry, self.chunk = carry, chunk
+    def __init__(self, cell: Cell, carry: torch.Tensor, chunk: int, kept: int, parts: int | None = None):
+        self.carry, self.chunk, self.kept = carry, chunk, kept
         self.parts = cell.parts if parts is None else parts
         self.weight = cell.weight_parts if self.parts > 1 else cell.weight_parts[:1]
-        self.previous, self.logits = (carry.new_empty((self.KEPT, *carry.shape)) for _ in range(2))
+        self.previous, self.logits = (carry.new_empty((kept, *carry.shape)) for _ in range(2))
         (R, D), device = carry.shape, carry.device
         self.live = torch.ones(R, dtype=torch.int32, device=device)
         self.options = tiles(R, D, self.parts, len(self.weight), processors_of(device), shared_of(device))
@@ -80,7 +78,7 @@ class Rows(ABC):
 
     @abstractmethod
     def operand(self) -> torch.Tensor:
-        """What W multiplied in the steps that are kept, [KEPT, R, D], as nearly as one part says it."""
+        """What W multiplied in the steps that are kept, [kept, R, D], as nearly as one part says it."""
 
 
 def are_many(cell: Cell, few: int) -> bool:

@@ -66,7 +66,7 @@ class Forward(Cell):
         B, T, D = self.z.shape
         return B, T, D
 
-    def rate(self) -> torch.Tensor:
+    def rate(self) -> float:
         """Estimated at some steps, from states to which the step before each would lead from 0."""
         z, gate_z, gamma = (sample(array) for array in (self.z, self.gate_z, self.gamma))
         form, bias, nothing = self.stabilizer, self.bias.float(), torch.zeros_like(z)
@@ -93,7 +93,7 @@ class Backward(Cell):
         B, T, D = self.grad.shape
         return B, T, D
 
-    def rate(self) -> torch.Tensor:
+    def rate(self) -> float:
         gates, slopes, standards, scales = (sample(array) for array in self.mixing)
         return rate(
             1 - gates + sample(self.gamma), slopes, self.stabilizer.pull(standards), scales[..., None], self.weight
@@ -112,7 +112,7 @@ def sample(array: torch.Tensor) -> torch.Tensor:
 
 def rate(
     kept: torch.Tensor, slope: torch.Tensor, pull: torch.Tensor, scale: torch.Tensor, weight: torch.Tensor
-) -> torch.Tensor:
+) -> float:
     """By what a difference grows in one step, the logarithm: in the mean over channels, those that remember longer left aside.
 
     The step's derivative is scale pull (kept + slope W), but for what the norm takes off; independent terms add as squares.
@@ -121,4 +121,4 @@ def rate(
     through_gate = slope.square() * torch.linalg.vector_norm(weight, dtype=torch.float32) ** 2 / weight.shape[0]
     felt = (pull * scale).square().mean(2)
     itself = (kept * pull * scale).square().mean(2)
-    return (itself + through_gate.mean(2) * felt).mean().log() / 2
+    return (itself + through_gate.mean(2) * felt).mean().log().item() / 2

@@ -53,13 +53,12 @@ FEW = 16 * 1024  # numbers, of all rows; of so few, matrix times vector row by r
 
 
 class Rows(_rows.Rows):
-    """Beside what all rows have: operands [parts, R, D], what W multiplied in the last step."""
+    """Beside what all rows have: operands [parts, R, D], what W multiplied in the last step, the only one that is kept."""
 
-    KEPT = 1  # a splice is one of whole rows, at one step: the norm ties their channels together
     kernel: Any
 
-    def __init__(self, cell: Any, carry: torch.Tensor, chunk: int, parts: int | None = None):
-        super().__init__(cell, carry, chunk, parts)
+    def __init__(self, cell: Any, carry: torch.Tensor, chunk: int, kept: int = 1, parts: int | None = None):
+        super().__init__(cell, carry, chunk, 1, parts)
         self.cell = cell
         self.operands = carry.new_empty((self.parts, *carry.shape), dtype=self.weight.dtype)
         self.sums = carry.new_empty((2, self.grid[0], len(carry)))
