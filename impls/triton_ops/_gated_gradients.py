@@ -12,7 +12,7 @@ import triton.language as tl
 
 from ._compile import STORAGES, CompileSpec, compile_spec
 from ._device import sigmoid
-from ._launch import launch
+from ._launch import cdiv, launch
 from ._parts import multiply
 
 BLOCK = 1024
@@ -74,7 +74,7 @@ def slopes_and_gates(
     B, T, D = z.shape
     gates = multiply(before.view(-1, D), W.T).view(B, T, D)
     slopes = torch.empty_like(gates)
-    grid = (T, triton.cdiv(D, BLOCK), B)
+    grid = (T, cdiv(D, BLOCK), B)
     launch(slopes_kernel, grid, z.device, gates, bias, z, slopes, T, D, *z.stride(), BLOCK=BLOCK)
     return slopes, gates
 
@@ -86,7 +86,7 @@ def gradients(
     B, T, D = gates.shape
     dz, dgamma = (torch.empty(gates.shape, dtype=grad.dtype, device=grad.device) for _ in range(2))
     launch(
-        gradients_kernel, (T, triton.cdiv(D, BLOCK), B), grad.device,
+        gradients_kernel, (T, cdiv(D, BLOCK), B), grad.device,
         grad, wanted, gates, slopes, before, dz, dgamma, T, D, *grad.stride(), BLOCK=BLOCK,
     )  # fmt: skip
     dlogits = gates.view(-1, D)

@@ -29,6 +29,15 @@ def triton_dtype(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
+def cdiv(length: int, block: int) -> int:
+    """How many blocks it takes. (Triton's own may be called by kernels, too, and takes microseconds; so does its power of 2.)"""
+    return -(-length // block)
+
+
+def next_power_of_2(length: int) -> int:
+    return 1 << (length - 1).bit_length()
+
+
 def processors_of(device: torch.device) -> int:
     return 2**30 if INTERPRETED else torch.cuda.get_device_properties(device).multi_processor_count
 

@@ -21,7 +21,7 @@ import triton
 import triton.language as tl
 
 from ._compile import CompileSpec, compile_spec
-from ._launch import COMPILED, INTERPRETED, arithmetic_dtype, device_function, launch
+from ._launch import COMPILED, INTERPRETED, arithmetic_dtype, cdiv, device_function, launch
 from ._matmul import full_precision, product
 
 OF_TWO = 128  # what two parts leave out, in u
@@ -115,7 +115,7 @@ def parts_of(x: torch.Tensor, parts: int, dtype: torch.dtype = torch.bfloat16) -
         return x[None]
     found = x.new_empty((parts, *x.shape), dtype=dtype)
     if x.numel():
-        grid = (triton.cdiv(x.numel(), BLOCK),)
+        grid = (cdiv(x.numel(), BLOCK),)
         launch(split_kernel, grid, x.device, x.contiguous(), found, x.numel(), PARTS=parts, BLOCK=BLOCK)
     return found
 

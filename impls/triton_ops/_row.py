@@ -6,10 +6,9 @@ Precision   products are multiplied and summed in float32 (float64 for float64),
 
 from typing import Any
 
-import triton
 import triton.language as tl
 
-from ._launch import device_function
+from ._launch import device_function, next_power_of_2
 
 WIDEST_ROW = 128
 
@@ -29,5 +28,5 @@ def row_options(D: int) -> dict[str, Any]:
     one for memory) and computes it once for each. With fusion the two copies round differently and drift apart
     over the steps, so that the gate belongs to a state that was never stored.
     """
-    block = triton.next_power_of_2(D)
+    block = next_power_of_2(D)
     return {"BLOCK_D": block, "num_warps": 8 if block >= 64 else 4, "enable_fp_fusion": False}

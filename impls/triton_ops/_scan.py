@@ -15,11 +15,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-import triton
 from torch.autograd.function import once_differentiable
 
 from ._compile import STORAGES, CompileSpec, compile_spec
-from ._launch import INTERPRETED, apply, arithmetic_dtype, launch, triton_dtype
+from ._launch import INTERPRETED, apply, arithmetic_dtype, cdiv, launch, next_power_of_2, triton_dtype
 from ._parts import TWO_SUFFICE_FROM, parts_needed
 from ._scan_kernels import backward_kernel, forward_kernel
 
@@ -67,7 +66,7 @@ def division(arrays: list[torch.Tensor], limits: Held, vectors: Mapping[torch.dt
     """How a kernel that reads these arrays divides its work."""
     storage, (_, T, D) = arrays[0].dtype, arrays[0].shape
     if INTERPRETED:  # it pays per operation, not per lane: all channels at once, and few rows that are only padding
-        rows, block = min(8, triton.next_power_of_2(max(T, 1))), min(1024, triton.next_power_of_2(D))
+        rows, block = min(8, next_power_of_2(max(T, 1))), min(1024, next_power_of_2(D))
         shape = {"SEGMENTS": 1, "ROWS": rows, "GROUP": GROUP, "DISTANCE": 2, "BLOCK_D": block, "VECTOR": 1}
         return {**shape, "num_warps": 1}
     vector = vectors[storage]
@@ -127,12 +126,12 @@ class Exchange:
         a = arrays[0]
         B, T, D = a.shape
         self.options = options
-        tiles = triton.cdiv(D, self.options["BLOCK_D"])
+        tiles = cdiv(D, self.options["BLOCK_D"])
         segments = self.options["SEGMENTS"]
-        chunks = triton.cdiv(T, segments * self.options["ROWS"])
+        chunks = cdiv(T, segments * self.options["ROWS"])
         self.segments = chunks * segments
         # Every array of words begins at 16 bytes: one kernel serves all shapes.
-        size = triton.cdiv(chunks * B * D, 4) * 4
+        size = cdiv(chunks * B * D, 4) * 4
         dtype = torch.int64 if a.dtype == torch.float64 else torch.int32
         words = torch.full(((1 + len(summaries)) * size,), -1, dtype=dtype, device=a.device)
         after, *parts = words.split([size] * (1 + len(summaries)))
@@ -150,7 +149,7 @@ class Exchange:
 def room_for_states(b: torch.Tensor, rows: int) -> torch.Tensor:
     """For the state before every `rows` steps of [B, T, D]."""
     B, T, D = b.shape
-    return b.new_empty((triton.cdiv(T, rows), B, D), dtype=arithmetic_dtype(b.dtype))
+    return b.new_empty((cdiv(T, rows), B, D), dtype=arithmetic_dtype(b.dtype))
 
 
 class _Scan(torch.autograd.Function):

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from ._compile import STORAGES, CompileSpec, compile_spec
-from ._launch import launch
+from ._launch import cdiv, launch, next_power_of_2
 from ._parts import multiply
 from ._stabilized_mixing import Mixing
 from ._stabilizer import before_clip
@@ -108,7 +108,7 @@ def gradients(
     B, T, D = dmixed.shape
     dz, dgamma = (torch.empty(dmixed.shape, dtype=storage, device=dmixed.device) for _ in range(2))
     launch(
-        streams_kernel, (triton.cdiv(dmixed.numel(), BLOCK),), dmixed.device,
+        streams_kernel, (cdiv(dmixed.numel(), BLOCK),), dmixed.device,
         dmixed, mixing.gates, before, mixing.slopes, dz, dgamma, dmixed.numel(), BLOCK=BLOCK,
     )  # fmt: skip
     dlogits = mixing.slopes
@@ -119,10 +119,10 @@ def gradients(
     dinitial = torch.addcmul(through[:, first], kept, dmixed[:, first]).sum(1)
     dweight = dshift = dmixed.new_zeros(D)
     if form.norm != "none":
-        dweights, dshifts = (dmixed.new_empty((B, triton.cdiv(T, STEPS), D)) for _ in range(2))
-        block = min(256, triton.next_power_of_2(D))
+        dweights, dshifts = (dmixed.new_empty((B, cdiv(T, STEPS), D)) for _ in range(2))
+        block = min(256, next_power_of_2(D))
         launch(
-            norm_kernel, (triton.cdiv(D, block), triton.cdiv(T, STEPS), B), dmixed.device,
+            norm_kernel, (cdiv(D, block), cdiv(T, STEPS), B), dmixed.device,
             grad, gamma, dmixed, mixing.gates, through, mixing.standards, form.weight, form.shift, dweights, dshifts, T, D,
             *grad.stride(), *gamma.stride(), NORM=form.norm, CLIP=form.clip, STEPS=STEPS, BLOCK_D=block,
         )  # fmt: skip

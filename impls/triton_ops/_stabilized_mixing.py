@@ -14,7 +14,7 @@ import triton.language as tl
 
 from ._compile import STORAGES, CompileSpec, compile_spec
 from ._device import sigmoid
-from ._launch import launch
+from ._launch import launch, next_power_of_2
 from ._parts import multiply
 from ._stabilizer import moments, standardized
 
@@ -80,7 +80,7 @@ def mixing_of(
     gates = multiply(before.view(-1, D), W_h.T).view(B, T, D)
     slopes, standards = torch.empty_like(gates), torch.empty_like(gates)
     scales = gates.new_empty((B, T))
-    block = triton.next_power_of_2(D)
+    block = next_power_of_2(D)
     launch(
         mixing_kernel, (T, B), z.device, gates, before, z, gate_z, gamma, b_h, slopes, standards, scales, T, D,
         *z.stride(), *gate_z.stride(), *gamma.stride(),

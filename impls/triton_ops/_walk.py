@@ -13,11 +13,10 @@ Precision   state and operand in float32 (float64 for float64), W in its storage
 from typing import Any, NamedTuple
 
 import torch
-import triton
 import triton.language as tl
 
 from ._device import reduce_sum
-from ._launch import INTERPRETED, device_function, processors_of
+from ._launch import INTERPRETED, cdiv, device_function, next_power_of_2, processors_of
 
 # ---- device code -------------------------------------------------------------------
 
@@ -144,16 +143,16 @@ def division(B: int, D: int, itemsize: int, processors: int, operands: int = 1, 
     A program with more rows of W makes room for more teams; it gets them as long as they stay in its caches: to be read from
     L2 again they would cost more than the other batch rows.
     """
-    block = triton.next_power_of_2(D)
+    block = next_power_of_2(D)
     row, operand = block * itemsize, block * max(4, itemsize)
     abreast = power_of_2_within((ROOM - max(TILE, row) - vectors * operand) // (operands * operand))
-    abreast = min(triton.next_power_of_2(B), MOST_ABREAST, abreast)
-    rows = triton.next_power_of_2(triton.cdiv(D, processors))  # of a program, if there is one team
-    while processors // triton.cdiv(D, rows) * abreast < B and rows < block and 2 * rows * row <= REGISTERS + L1:
+    abreast = min(next_power_of_2(B), MOST_ABREAST, abreast)
+    rows = next_power_of_2(cdiv(D, processors))  # of a program, if there is one team
+    while processors // cdiv(D, rows) * abreast < B and rows < block and 2 * rows * row <= REGISTERS + L1:
         rows *= 2
-    programs = triton.cdiv(D, rows)
-    teams = min(triton.cdiv(B, abreast), max(1, processors // programs))
-    turns = triton.cdiv(B, teams * abreast)
+    programs = cdiv(D, rows)
+    teams = min(cdiv(B, abreast), max(1, processors // programs))
+    turns = cdiv(B, teams * abreast)
     at_once = max(1, min(rows // 2, MOST_ROWS_AT_ONCE, TILE // row))
     groups, group = rows // at_once, at_once * row
     registers = min(REGISTERS, power_of_2_within(ROOM - (abreast * operands + vectors) * operand))
@@ -187,8 +186,8 @@ def divided(B: int, W: torch.Tensor, **needed: int) -> Division:
     """The division for this device, with what it takes for all programs to be resident at once."""
     D = W.shape[0]
     if INTERPRETED:  # programs run one after another: only a team of one does not wait for others
-        block, abreast, teams = triton.next_power_of_2(D), min(B, 2), min(triton.cdiv(B, 2), 2)
-        turns = triton.cdiv(B, teams * abreast)
+        block, abreast, teams = next_power_of_2(D), min(B, 2), min(cdiv(B, 2), 2)
+        turns = cdiv(B, teams * abreast)
         groups = min(4, block)
         options = {
             "ROWS": block // groups,

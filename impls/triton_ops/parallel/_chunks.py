@@ -15,7 +15,7 @@ import triton.language as tl
 
 from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
-from .._launch import launch
+from .._launch import cdiv, launch, next_power_of_2
 from ..rows._cell import Cell
 
 # ---- device code -------------------------------------------------------------------
@@ -27,34 +27,37 @@ def then(a_first, b_first, a_second, b_second):
     return a_second * a_first, a_second * b_first + b_second
 
 
-@triton.jit(do_not_specialize=["first", "steps", "B", "T", "chunk"])
+@triton.jit(do_not_specialize=["skipped", "R", "B", "T", "chunk"])
 def freeze_kernel(
-    inflow_ptr, gamma_ptr, bias_ptr, factor_ptr, value_ptr, first, steps, B, T, chunk, D,
+    inflow_ptr, gamma_ptr, bias_ptr, factor_ptr, value_ptr, skipped, R, B, T, chunk, D,
     inflow_stride_b, inflow_stride_t, inflow_stride_d, gamma_stride_b, gamma_stride_t, gamma_stride_d,
     ADJOINT: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """What `steps` steps of each chunk from its step `first` on make of its state, if the gate were sigmoid(bias) at every
-    step; of an adjoint, if nothing passed through the gate."""
+    """What the `skipped` first steps of each chunk, and then all of them, make of its state, if the gate were sigmoid(bias) at
+    every step; of an adjoint, if nothing passed through the gate. factor and value are [2, R, D]."""
     r = tl.program_id(1)
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)
-    b, begin = (r % B).to(tl.int64), (r // B) * chunk + first
-    end = tl.minimum(begin + steps, T)
+    b, begin = (r % B).to(tl.int64), (r // B) * chunk
     gate = sigmoid(tl.load(bias_ptr + d, mask=d < D, other=0.0).to(tl.float32))
     factor = tl.full((BLOCK_D,), 1.0, tl.float32)
     value = tl.zeros((BLOCK_D,), tl.float32)
-    for start in range(begin, end, BLOCK_T):
-        t = (start + tl.arange(0, BLOCK_T)).to(tl.int64)
-        inside = (t < end)[:, None] & (d < D)[None, :]
-        inflow_tile = inflow_ptr + b * inflow_stride_b + t[:, None] * inflow_stride_t + d[None, :] * inflow_stride_d
-        gamma_tile = gamma_ptr + b * gamma_stride_b + t[:, None] * gamma_stride_t + d[None, :] * gamma_stride_d
-        inflow = tl.load(inflow_tile, mask=inside, other=0.0).to(tl.float32)
-        gamma = tl.load(gamma_tile, mask=inside, other=1.0).to(tl.float32)
-        inflow *= gamma if ADJOINT else gate[None, :]
-        factors, values = tl.reduce((gamma, inflow), 0, then)
-        value = factors * value + values
-        factor = factors * factor
-    tl.store(factor_ptr + r.to(tl.int64) * D + d, factor, mask=d < D)
-    tl.store(value_ptr + r.to(tl.int64) * D + d, value, mask=d < D)
+    for part in tl.static_range(2):
+        low, high = begin + part * skipped, begin + (chunk if part else skipped)
+        end = tl.minimum(high, T)
+        for start in range(low, end, BLOCK_T):
+            t = (start + tl.arange(0, BLOCK_T)).to(tl.int64)
+            inside = (t < end)[:, None] & (d < D)[None, :]
+            inflow_tile = inflow_ptr + b * inflow_stride_b + t[:, None] * inflow_stride_t + d[None, :] * inflow_stride_d
+            gamma_tile = gamma_ptr + b * gamma_stride_b + t[:, None] * gamma_stride_t + d[None, :] * gamma_stride_d
+            inflow = tl.load(inflow_tile, mask=inside, other=0.0).to(tl.float32)
+            gamma = tl.load(gamma_tile, mask=inside, other=1.0).to(tl.float32)
+            inflow *= gamma if ADJOINT else gate[None, :]
+            factors, values = tl.reduce((gamma, inflow), 0, then)
+            value = factors * value + values
+            factor = factors * factor
+        at = (part * R + r).to(tl.int64) * D + d
+        tl.store(factor_ptr + at, factor, mask=d < D)
+        tl.store(value_ptr + at, value, mask=d < D)
 
 
 @triton.jit
@@ -159,15 +162,15 @@ SMALLEST = torch.finfo(torch.float32).tiny
 UNIT = 2.0**-24
 
 
-def freeze(cell: Cell, chunk: int, first: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factor and value [chunks, B, D] of the linear map of `steps` steps of every chunk from its step `first` on."""
+def freeze(cell: Cell, chunk: int, skipped: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factor and value [2, chunks, B, D] of the linear maps of the `skipped` first steps of every chunk, and of all its steps."""
     B, T, D = cell.shape
-    count = triton.cdiv(T, chunk)
-    factor, value = (torch.empty((count, B, D), dtype=torch.float32, device=cell.device) for _ in range(2))
-    block = min(256, triton.next_power_of_2(D))
+    count = cdiv(T, chunk)
+    factor, value = (torch.empty((2, count, B, D), dtype=torch.float32, device=cell.device) for _ in range(2))
+    block = min(256, next_power_of_2(D))
     launch(
-        freeze_kernel, (triton.cdiv(D, block), count * B), cell.device,
-        cell.inflow, cell.gamma, cell.bias, factor, value, first, steps, B, T, chunk, D,
+        freeze_kernel, (cdiv(D, block), count * B), cell.device,
+        cell.inflow, cell.gamma, cell.bias, factor, value, skipped, count * B, B, T, chunk, D,
         *cell.inflow.stride(), *cell.gamma.stride(), ADJOINT=cell.adjoint, BLOCK_T=8, BLOCK_D=block, num_warps=1,
     )  # fmt: skip
     return factor, value
@@ -177,10 +180,10 @@ def chain(factor: torch.Tensor, value: torch.Tensor, initial: torch.Tensor) -> t
     """What the maps of the chunks before it make of the initial state [B, D], before every chunk [P, B, D]."""
     P, B, D = factor.shape
     before = torch.empty_like(factor)
-    block = min(16, triton.next_power_of_2(D))
+    block = min(16, next_power_of_2(D))
     launch(
-        chain_kernel, (triton.cdiv(D, block), B), factor.device,
-        factor, value, initial, before, P, B, D, BLOCK_P=min(256, triton.next_power_of_2(P)), BLOCK_D=block,
+        chain_kernel, (cdiv(D, block), B), factor.device,
+        factor, value, initial, before, P, B, D, BLOCK_P=min(256, next_power_of_2(P)), BLOCK_D=block,
     )  # fmt: skip
     return before
 
@@ -203,7 +206,7 @@ class Borders:
 
     def _over_rows(self, kernel, *arguments) -> None:
         count, B, D = self.begun.shape
-        launch(kernel, (count * B,), self.begun.device, *arguments, BLOCK_D=min(1024, triton.next_power_of_2(D)))
+        launch(kernel, (count * B,), self.begun.device, *arguments, BLOCK_D=min(1024, next_power_of_2(D)))
 
     def compare(self, carry: torch.Tensor, live: torch.Tensor) -> Mismatch:
         """The live rows have ended at `carry`. Do all begin where those before them end?"""

@@ -1,9 +1,9 @@
 """What may a caller choose: how long a chunk is, and how much of a rounding a splice may use?"""
 
 import torch
-import triton
 
 from .._checks import check_number
+from .._launch import cdiv
 from ..rows._tiles import most_rows
 
 
@@ -19,8 +19,8 @@ def check_options(chunk: int | None, tolerance: float) -> None:
 def check_rows(chunk: int | None, B: int, T: int, D: int, device: torch.device) -> None:
     """Raise ValueError unless all chunks advance at once; B rows do."""
     rows = most_rows(D, device)
-    if chunk is not None and triton.cdiv(T, min(chunk, T)) * B > rows:
-        least = triton.cdiv(T, rows // B)
+    if chunk is not None and cdiv(T, min(chunk, T)) * B > rows:
+        least = cdiv(T, rows // B)
         raise ValueError(
             f"chunk: {chunk} steps make more than the {rows} rows that fit this device: give at least {least}"
         )

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import triton
 
+from .._launch import cdiv
 from ..rows._rows import Cell, Rows
 from ..rows._tiles import most_rows
 from ._chunks import UNIT, Borders, Mismatch, chain
@@ -49,7 +49,9 @@ class Method:
 
     rows: Callable[..., Rows]
     splices: type[Splices]
-    freeze: Callable[[Any, int, int, int], tuple[torch.Tensor, torch.Tensor]]  # a linear map of steps of every chunk
+    freeze: Callable[
+        [Any, int, int], tuple[torch.Tensor, torch.Tensor]
+    ]  # linear maps of every chunk's first steps, and of all
     walk: Callable[[Any, torch.Tensor, torch.Tensor, int], None]  # all batch rows, step by step
 
 
@@ -71,8 +73,8 @@ def default_chunk(B: int, T: int, most: int, memory: int) -> int:
     make short steps, of which each chunk takes as many more as its beginning is remembered."""
     # If it may not contract, neither much time nor much hope is spent.
     shares = (1, 2, 4, 8) if memory < T else (4,)
-    choices = {max(FEWEST_STEPS, triton.cdiv(T, max(1, most // share // B))) for share in shares}
-    return min(choices, key=lambda chunk: (chunk + memory) * (triton.cdiv(T, chunk) * B + OVERHEAD))
+    choices = {max(FEWEST_STEPS, cdiv(T, max(1, most // share // B))) for share in shares}
+    return min(choices, key=lambda chunk: (chunk + memory) * (cdiv(T, chunk) * B + OVERHEAD))
 
 
 class Solver:
@@ -81,33 +83,28 @@ class Solver:
     def __init__(self, method: Method, cell: Cell, initial: torch.Tensor, chunk: int, rate: float, tolerance: float):
         self.method, self.cell, self.initial, self.chunk, self.rate = method, cell, initial, chunk, rate
         self.B, self.T, self.D = cell.shape
-        self.count = triton.cdiv(self.T, chunk)
-        self.out = torch.empty(cell.shape, dtype=torch.float32, device=cell.device)
+        self.count = cdiv(self.T, chunk)
+        # Steps of a chunk that may be wrong and its end still nearly right.
+        self.skipped = chunk - steps_to_shrink(rate, 1 / ROUGH, chunk)
+        (self.first, self.factor), (self.first_value, self.value) = method.freeze(cell, chunk, self.skipped)
+        memory = steps_to_shrink(rate, 1 / UNIT, self.T)
+        self.promising = memory < self.T
+        self.spread = method.splices.spread(memory, chunk, self.count * self.B)
         self.splices = method.splices(cell, self.count * self.B, tolerance)
+        self.out = torch.empty(cell.shape, dtype=torch.float32, device=cell.device)
         self.depth = 0
         self.found: list[Mismatch] = []  # after one pass and the next, while they do not fit
-        memory = steps_to_shrink(rate, 1 / UNIT, self.T)
-        self.spread = method.splices.spread(memory, chunk, self.count * self.B)
-        self.promising = memory < self.T
-        memory = steps_to_shrink(rate, 1 / ROUGH, chunk)
-        self.skipped = chunk - memory  # steps of a chunk that may be wrong and its end still nearly right
-        self.first, self.last = (
-            method.freeze(cell, chunk, 0, self.skipped),
-            method.freeze(cell, chunk, self.skipped, memory),
-        )
-        self.factor = self.first[0] * self.last[0]
 
     def guess(self) -> torch.Tensor:
         """Speculate on the state before every chunk: linear, then corrected by rough steps of the memory before it."""
-        (factor, value), (factor_last, value_last) = self.first, self.last
-        begun = chain(self.factor, factor_last * value + value_last, self.initial)
+        begun = chain(self.factor, self.value, self.initial)
         if self.cell.parts == 1 or self.count == 1:  # nothing rougher to be had, or nothing to guess
             return begun
-        rows = self._rows(begun, kept=0, parts=1)
         if self.skipped:
-            rows.carry.copy_((factor * begun + value).view_as(rows.carry))
+            rows = self._rows(torch.addcmul(self.first_value, self.first, begun), kept=0, parts=1)
             self._advance(rows, self.skipped, self.chunk - self.skipped, 0)
             return torch.cat([self.initial[None], rows.carry.view(begun.shape)[:-1]])
+        rows = self._rows(begun.clone(), kept=0, parts=1)
         borders, before = Borders(self.initial, begun, self.factor), math.inf
         while True:
             self._advance(rows, 0, self.chunk, 0)
@@ -129,7 +126,7 @@ class Solver:
         if self._is_hopeless(0):  # as rough steps have shown
             self._walk(self.initial.clone(), 0)
             return self._report(1, True)
-        rows, borders = self._rows(begun, self.spread), Borders(self.initial, begun, self.factor)
+        rows, borders = self._rows(begun.clone(), self.spread), Borders(self.initial, begun, self.factor)
         self._advance(rows, 0, self.chunk, self.chunk)
         for passes in itertools.count(1):
             mismatch = borders.compare(rows.carry, rows.live)
@@ -141,9 +138,10 @@ class Solver:
                 self._walk(borders.due[done], done)
                 return self._report(passes, True)
             expected = steps_to_shrink(self._rate_seen(), mismatch.size / self.splices.near, self.chunk)
-            meet = expected + self.spread < self.chunk  # then their ends stay where they are
-            borders.correct(rows.carry, rows.live, ends_move=not meet)
-            self._restart(rows, expected)
+            ends_move = expected + self.spread >= self.chunk
+            borders.correct(rows.carry, rows.live, ends_move)
+            if self._restart(rows, expected) and not ends_move:  # all begin where they are due, and no end has moved
+                return self._report(passes + 1, False)
         return self._report(passes, False)
 
     def _rate_seen(self) -> float:
@@ -161,21 +159,22 @@ class Solver:
         step = WALK if self.B == 1 else self.B + OVERHEAD
         return (self.count - done) * step / (self.count * self.B + OVERHEAD)
 
-    def _restart(self, rows: Rows, expected: int) -> None:
+    def _restart(self, rows: Rows, expected: int) -> bool:
         """Run the live rows until they meet what is stored, after so many steps as expected, or to the ends of their
-        chunks: those that came so far live on."""
+        chunks: those that came so far live on. Return whether all have met it."""
         first, steps = 0, max(FEWEST_BEFORE_VERDICT, expected) + self.spread
         while first + steps < self.chunk:
             self._advance(rows, first, steps, steps - rows.kept)
             first += steps
             self.splices.judge(rows, self.out, first - rows.kept)
             if not rows.live.any().item():
-                return
+                return True
             steps = max(FEWEST_BEFORE_VERDICT + self.spread, first // 8)
         self._advance(rows, first, self.chunk - first, self.chunk - first)
+        return False
 
-    def _rows(self, begun: torch.Tensor, kept: int, parts: int | None = None) -> Rows:
-        return self.method.rows(self.cell, begun.reshape(-1, self.D).clone(), self.chunk, kept, parts)
+    def _rows(self, states: torch.Tensor, kept: int, parts: int | None = None) -> Rows:
+        return self.method.rows(self.cell, states.view(-1, self.D), self.chunk, kept, parts)
 
     def _advance(self, rows: Rows, first: int, steps: int, stored: int) -> None:
         rows.advance(self.out, first, steps, stored)

@@ -30,7 +30,7 @@ import triton.language as tl
 
 from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
-from .._launch import launch
+from .._launch import launch, next_power_of_2
 from ..rows._cell import Cell
 from ..rows._rows import Rows
 from . import _verdict
@@ -156,7 +156,7 @@ class Splices(_verdict.Splices):
     def judge(self, rows: Rows, out: torch.Tensor, step: int) -> None:
         cell, (B, T, D) = self.cell, self.cell.shape
         slope = cell.inflow if cell.slope is None else cell.slope
-        block = triton.next_power_of_2(D)
+        block = next_power_of_2(D)
         launch(
             splice_kernel, (rows.carry.shape[0],), rows.carry.device,
             cell.inflow, cell.gamma, slope, self.norms, self.terms(rows), rows.previous, rows.logits, rows.carry, out, rows.live,

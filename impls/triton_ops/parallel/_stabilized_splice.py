@@ -27,7 +27,7 @@ import triton.language as tl
 
 from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
-from .._launch import launch
+from .._launch import launch, next_power_of_2
 from .._stabilizer import before_clip, moments, standardized
 from ..rows._rows import Rows
 from . import _verdict
@@ -183,7 +183,7 @@ class Splices(_verdict.Splices):
         numbers: tuple[float, ...],
     ) -> None:
         B, T, D = self.cell.shape
-        block = triton.next_power_of_2(D)
+        block = next_power_of_2(D)
         launch(
             kernel, (len(rows.carry),), rows.carry.device,
             *arrays, rows.live, self.defect, step, B, T, rows.chunk, D, *strides, D * UNIT * ROUNDED, UNIT * self.tolerance,

@@ -27,11 +27,11 @@ from ._solver import Method, Report, solve
 from ._stabilized_splice import AdjointSplices, Splices
 
 
-def nothing_carried(cell: Cell, chunk: int, first: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """In place of the linear map of some steps: that they forget their state. With the gate frozen the weight 1 - g + gamma of
-    the state exceeds 1, and products of it overflow; the norm, which prevents that, is not linear."""
+def nothing_carried(cell: Cell, chunk: int, skipped: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """In place of linear maps of steps: that they forget their state. With the gate frozen the weight 1 - g + gamma of the state
+    exceeds 1, and products of it overflow; the norm, which prevents that, is not linear."""
     B, T, D = cell.shape
-    nothing = torch.zeros((-(-T // chunk), B, D), dtype=torch.float32, device=cell.device)
+    nothing = torch.zeros((2, -(-T // chunk), B, D), dtype=torch.float32, device=cell.device)
     return nothing, nothing
 
 

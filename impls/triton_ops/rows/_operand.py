@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from .._compile import CompileSpec, compile_spec
-from .._launch import launch
+from .._launch import cdiv, launch, next_power_of_2
 from ._cell import Cell
 from ._product import publish
 
@@ -54,10 +54,10 @@ def store_operands(cell: Cell, states: torch.Tensor, chunk: int, first: int, ope
     """Store in operands [steps, parts, R, D] what the weight multiplies in so many steps of every chunk, from its step `first`
     on, where states [steps, R, D], contiguous and in float32, are those before them."""
     (steps, R, D), (B, T, _) = states.shape, cell.shape
-    block = min(1024, triton.next_power_of_2(D))
+    block = min(1024, next_power_of_2(D))
     slope = cell.inflow if cell.slope is None else cell.slope
     launch(
-        operand_kernel, (R, triton.cdiv(D, block), steps), states.device,
+        operand_kernel, (R, cdiv(D, block), steps), states.device,
         cell.inflow, slope, states, operands, first, R, B, T, chunk, D, *cell.inflow.stride(), *slope.stride(),
         ADJOINT=cell.adjoint, PARTS=operands.shape[1], BLOCK=block,
     )  # fmt: skip

@@ -20,7 +20,7 @@ import triton.language as tl
 
 from .._compile import CompileSpec, compile_spec
 from .._device import sigmoid
-from .._launch import launch
+from .._launch import cdiv, launch
 
 SAMPLE = 256  # steps from which the rate is estimated
 BLOCK_S, BLOCK_D, BLOCK_K = 32, 32, 128
@@ -96,8 +96,8 @@ def sampled(
     """
     (B, T, D), device = gamma.shape, gamma.device
     every = max(1, T // SAMPLE)
-    steps = triton.cdiv(T, every)
-    programs = triton.cdiv(D, BLOCK_D)
+    steps = cdiv(T, every)
+    programs = cdiv(D, BLOCK_D)
     norms, found = (torch.empty(shape, dtype=torch.float32, device=device) for shape in (D, (programs, 4)))
     launch(
         sample_kernel, (programs,), device,

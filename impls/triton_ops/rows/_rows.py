@@ -4,9 +4,8 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 
 import torch
-import triton
 
-from .._launch import processors_of
+from .._launch import cdiv, processors_of
 from .._parts import part_format, parts_of
 from ._tiles import most_rows, shared_of, tiles
 
@@ -62,7 +61,7 @@ class Rows(ABC):
         self.live = torch.ones(R, dtype=torch.int32, device=device)
         self.options = tiles(R, D, self.parts, len(self.weight), processors_of(device), shared_of(device))
         splits = self.options["SPLITS"]
-        self.grid = (triton.cdiv(D, self.options["BLOCK_D"]), triton.cdiv(R, self.options["BLOCK_R"]), splits)
+        self.grid = (cdiv(D, self.options["BLOCK_D"]), cdiv(R, self.options["BLOCK_R"]), splits)
         self.product = carry.new_empty((splits, R, D))
         self.even = D % self.options["BLOCK_K"] == 0 and D % self.options["BLOCK_D"] == 0
 

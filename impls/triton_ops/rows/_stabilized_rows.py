@@ -8,10 +8,9 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
-import triton
 
 from .._compile import CompileSpec, aligned, compile_spec
-from .._launch import INTERPRETED, launch
+from .._launch import INTERPRETED, launch, next_power_of_2
 from . import _rows
 from ._tiles import tiles
 
@@ -81,7 +80,7 @@ class Rows(_rows.Rows):
                 *arrays, self.weight, self.operands, self.sums, self.carry, self.previous, self.logits, self.live, out,
                 self.product, counters, first, start, stop, steps, stored, R, B, T, self.chunk, D, *strides,
                 *self.weight.stride(), *numbers, NORM=self.cell.stabilizer.norm, PARTS=self.parts, W_PARTS=len(self.weight),
-                EVEN_D=self.even, STAGE=stage, PROGRAMS=triton.next_power_of_2(self.grid[0]), **self.options, **how,
+                EVEN_D=self.even, STAGE=stage, PROGRAMS=next_power_of_2(self.grid[0]), **self.options, **how,
             )  # fmt: skip
 
         if INTERPRETED:  # programs run one after another: a barrier would wait for ever

@@ -3,9 +3,8 @@
 from typing import Any
 
 import torch
-import triton
 
-from .._launch import INTERPRETED, processors_of, shared_memory
+from .._launch import INTERPRETED, cdiv, processors_of, shared_memory
 
 MOST_ROWS = 32 if INTERPRETED else 512  # more rows mean fewer steps, but none of the first of each chunk is saved
 SHARED = 196608  # bytes of shared memory that the stages of a tile may take, where a multiprocessor has so much
@@ -28,7 +27,7 @@ def tiles(rows: int, D: int, parts: int, weight_parts: int, processors: int, sha
     """The smallest tiles of which every program has a multiprocessor, or the barrier would wait for ever; as many stages
     as there is room for, of half as many channels if there were fewer than three."""
     for options in choices():
-        programs = triton.cdiv(rows, options["BLOCK_R"]) * triton.cdiv(D, options["BLOCK_D"]) * options["SPLITS"]
+        programs = cdiv(rows, options["BLOCK_R"]) * cdiv(D, options["BLOCK_D"]) * options["SPLITS"]
         if programs <= processors:
             break
     width = options["BLOCK_R"] * parts + options["BLOCK_D"] * weight_parts  # numbers of a stage for each channel
@@ -44,7 +43,7 @@ def most_rows(D: int, device: torch.device) -> int:
     if INTERPRETED:
         return MOST_ROWS
     largest = choices()[-1]
-    return min(MOST_ROWS, processors_of(device) // triton.cdiv(D, largest["BLOCK_D"]) * largest["BLOCK_R"])
+    return min(MOST_ROWS, processors_of(device) // cdiv(D, largest["BLOCK_D"]) * largest["BLOCK_R"])
 
 
 def shared_of(device: torch.device) -> int:
