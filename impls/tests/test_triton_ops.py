@@ -557,7 +557,8 @@ for module in pkgutil.walk_packages(triton_ops.__path__, "mmrec.impls.triton_ops
             attrs = {path: known for path, known in spec.attrs.items() if spec.kernel.arg_names[path[0]] not in constants}
             source = ASTSource(fn=spec.kernel, signature=signature, constexprs=spec.constexprs | constants, attrs=attrs)
             kernel = triton.compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32), options=spec.options)
-            XX.{spec.kernel.__name__}", "shape": shape,
+            module_name = spec.kernel.__module__.split('.')[-1]
+            print(json.dumps({"kernel": f"{module_name}.{spec.kernel.__name__}", "shape": shape,
                               "storage": spec.storage, "shared": kernel.metadata.shared,
                               **resources(kernel.asm["cubin"])}))
 """

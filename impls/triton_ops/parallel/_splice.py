@@ -130,7 +130,7 @@ def compile_specs() -> list[CompileSpec]:
     specs = []
     for storage, slope, adjoint in (("bf16", "bf16", False), ("bf16", "fp32", True), ("fp32", "fp32", True)):
         types = {"live_ptr": "*i32", "share": "fp32", "unit": "fp32", "slope_ptr": f"*{slope}"}
-        options: dict[str, Any] = {"ADJOINT": adjoint, "BLOCK_D": 4096, "num_warps": 8}
+        options: dict[str, Any] = {"ADJOINT": adjoint, "BLOCK_D": 4096, "num_warps": 16}
         specs.append(compile_spec(splice_kernel, storage, arithmetic, types=types, **options))
     return specs
 
@@ -162,5 +162,5 @@ class Splices(_verdict.Splices):
             cell.inflow, cell.gamma, slope, self.norms, self.terms(rows), rows.previous, rows.logits, rows.carry, out, rows.live,
             self.defect, step, rows.kept, rows.carry.shape[0], B, T, rows.chunk, D, *cell.inflow.stride(), *cell.gamma.stride(),
             *slope.stride(), D / 4 * UNIT * ROUNDED * self.tolerance, UNIT * self.tolerance,
-            ADJOINT=cell.adjoint, BLOCK_D=block, num_warps=max(4, min(16, block // 512)),
+            ADJOINT=cell.adjoint, BLOCK_D=block, num_warps=max(4, min(16, block // 256)),
         )  # fmt: skip
