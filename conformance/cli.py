@@ -47,7 +47,9 @@ def verify(
     seed: Annotated[int, typer.Option(help="seed of everything drawn")] = 0,
     replay: Annotated[str, typer.Option(help="only this case, as a failure printed it")] = "",
     time_limit: Annotated[float, typer.Option(help="seconds one call may take")] = 60.0,
-    out: Annotated[Path, typer.Option(help="folder for result.json and report.html")] = RESULT.parent,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for result.json and report.html: results, or results/replay of one case")
+    ] = None,
     jobs: Annotated[str, typer.Option(help="processes that judge side by side: a number or auto")] = "auto",
 ) -> None:
     """Judge subjects; exit 0 when all conform, 1 when one does not, 2 when the call is wrong."""
@@ -68,6 +70,7 @@ def verify(
         raise refuse(f"--jobs: {jobs!r} is neither a number of processes nor auto")
     if not 0 < time_limit < math.inf:
         raise refuse(f"--time-limit: {time_limit:g} is not a positive number of seconds")
+    out = out or RESULT.parent / ("replay" if replay else "")  # one case is no new result of them all
     require_writable("--out", out)
     try:
         wanted = [Case.parse(replay).op] if replay else op

@@ -109,10 +109,11 @@ def test_a_stride_that_leads_nowhere_is_refused():
 
 def test_a_case_is_replayed_only_where_it_belongs(kernels):
     """A property that is said of exact data only has nothing to say of a case with other data."""
-    result = runner.invoke(
-        app, ["verify", "my kernels.py", "--replay", CASE.replace("uniform", "long_memory"), "--out", "out"]
-    )
-    document = json.loads((kernels / "out" / "result.json").read_text())
+    (kernels / "results").mkdir()
+    (kernels / "results" / "result.json").write_text("of all cases")
+    result = runner.invoke(app, ["verify", "my kernels.py", "--replay", CASE.replace("uniform", "long_memory")])
+    document = json.loads((kernels / "results" / "replay" / "result.json").read_text())
+    assert (kernels / "results" / "result.json").read_text() == "of all cases"
     by_check = {record["check"]: record for record in document["records"]}
     assert result.exit_code == 1  # it takes any shapes: CONV-9
     assert by_check["states_superpose"]["left_out"] == "not said of the regime long_memory"
