@@ -154,32 +154,33 @@ ULP = 2.0**-23  # of numbers from 1 to 2
 
 
 @pytest.mark.parametrize(
-    ("z_at", "difference", "spliced"),
+    ("first", "second", "difference", "gone_over"),
     [
-        ((1.0, 1.0, 1.0), ULP, True),  # there is room at once
+        ((1, 1, 1), (1, 1, 1), ULP, (1, 1)),  # there is room at once
         (
-            (0.0, 1.0, 1.0),
+            (0, 1, 1),
+            (1, 1, 1),
             ULP,
-            True,
-        ),  # none at this step, since nothing of the gate arrives: the channel waits for the next
-        ((0.0, 0.0, 1.0), ULP, True),  # or the one after
-        ((0.0, 0.0, 0.0), ULP, False),  # none at any
-        ((1.0, 1.0, 1.0), 64 * ULP, True),  # all channels at once, and nothing differs afterwards
-        ((0.0, 1.0, 1.0), 64 * ULP, False),  # too much for what the others make of it
-        ((0.0, 0.0, 0.0), 0.0, True),  # equal: no room is needed
+            (2, 1),
+        ),  # none at this step, since nothing of the gate arrives: it waits for the next
+        ((0, 0, 1), (1, 1, 1), ULP, (3, 1)),  # or the one after
+        ((0, 0, 0), (1, 1, 1), ULP, None),  # none at any
+        ((1, 1, 1), (1, 1, 1), 64 * ULP, (1, 1)),  # both at once, and nothing differs afterwards
+        ((0, 1, 1), (1, 1, 1), 64 * ULP, (2, 2)),  # too much for what the others make of it: they wait for each other
+        ((0, 1, 1), (1, 0, 0), 64 * ULP, None),  # in vain
+        ((0, 0, 0), (0, 0, 0), 0.0, (1, 1)),  # equal: no room is needed
     ],
 )
-def test_rec_par_2_a_channel_may_be_spliced_some_steps_later(z_at, difference, spliced):
-    """All channels but the first have room for 600 ulps, at once: logits are 0, their terms 16 x 64 x 1.25. Differences of more
-    than 10 ulps are too much for a step of which some states are new and some stored."""
+def test_rec_par_2_a_channel_may_be_spliced_some_steps_later(first, second, difference, gone_over):
+    """Channels have room for some 500 ulps where z is 1: logits are 0, their terms 16 x 64 x 1.25. Differences of more than 8
+    ulps are too much for a step of which some states are new and some stored. Only two channels differ."""
     channels = 16
     z = torch.ones((1, 5, channels), device=DEVICE)
-    z[0, 1:4, 0] = torch.tensor(z_at, device=DEVICE)
+    z[0, 1:4, :2] = torch.tensor([first, second], device=DEVICE, dtype=torch.float32).T
     weight = torch.tensor([64.0, -64.0], device=DEVICE).repeat(channels, channels // 2)
     cell = Cell(z, torch.full_like(z, 0.5), None, weight, torch.zeros(channels, device=DEVICE))
     new, stored = torch.full((channels,), 1.25, device=DEVICE), torch.full((1, 5, channels), 1.25, device=DEVICE)
-    stored[0, 1:4, 0] += difference
-    stored[0, 1:4, 1] += ULP
+    stored[0, 1:4, :2] += difference
     out = stored.clone()
     rows = Rows(cell, new[None].clone(), 5, kept=3)
     rows.previous[:], rows.reached = new, 4
@@ -187,13 +188,62 @@ def test_rec_par_2_a_channel_may_be_spliced_some_steps_later(z_at, difference, s
 
     Splices(cell, 1, tolerance=1.0).judge(rows, out, step=1)
 
-    assert bool(rows.live[0]) is not spliced
-    for step, may_stand in enumerate((z_at[0], z_at[0] + z_at[1], 1.0), 1):
-        expected = stored[0, step].clone() if spliced else new.clone()
-        if spliced and not may_stand:
-            expected[0] = new[0]
+    assert bool(rows.live[0]) is (gone_over is None)
+    for step in (1, 2, 3):
+        expected = new.clone()
+        for channel, over in enumerate(gone_over or ()):
+            expected[channel] = stored[0, step, channel] if step >= over else new[channel]
         assert torch.equal(out[0, step], expected)
     assert torch.equal(out[0, 4], stored[0, 4])
+
+
+def test_rec_par_2_no_step_is_one_of_two_splices():
+    """A quarter of what is granted to a step is granted to a splice, and another to what it makes of the other channels."""
+    z = torch.ones((1, 12, D), device=DEVICE)
+    cell = Cell(z, torch.full_like(z, 0.5), None, torch.eye(D, device=DEVICE), torch.zeros(D, device=DEVICE))
+    out, rows = torch.ones((1, 12, D), device=DEVICE), Rows(cell, torch.ones((1, D), device=DEVICE), 12, kept=3)
+    rows.previous.fill_(1.0)
+    rows.logits.zero_()
+    splices = Splices(cell, 1, tolerance=1.0)
+
+    def spliced(step):
+        rows.reached = step + 3
+        rows.live.fill_(1)
+        splices.judge(rows, out, step)
+        return rows.live.item() == 0
+
+    assert spliced(4)
+    assert not any(map(spliced, (2, 3, 4)))  # the last of these was run again as a whole
+    assert spliced(5)
+    assert spliced(1) and not spliced(6) and spliced(8)  # before it, and behind it
+    splices.forget(torch.ones_like(rows.live))
+    assert spliced(6)
+
+
+@pytest.mark.parametrize(
+    ("name", "spliced"),
+    (("as it is", True), ("a sign of zero", False), ("nothing is added", False), ("infinite", False), ("tiny", False)),
+)
+def test_rec_par_2_what_may_not_stand(name, spliced):
+    """One of two channels differs from what is stored, by less than the rounding of gamma times 1.25."""
+    z, gamma = torch.ones((1, 6, 2), device=DEVICE), torch.full((1, 6, 2), 0.9, device=DEVICE)
+    weight, tolerance, state, stored = torch.zeros((2, 2), device=DEVICE), 1.0, 0.75, 0.75 + UNIT
+    if name == "a sign of zero":
+        state, stored, tolerance = 0.0, -0.0, 0.0  # the exact mode tells them apart
+    if name == "nothing is added":
+        z.zero_()  # one rounding only, which the step has used
+    if name == "infinite":
+        stored = torch.inf
+    if name == "tiny":  # the square of the difference underflows; what is made of it does not
+        state, stored, weight = 1e-23, 0.0, torch.full_like(weight, 1e19)
+        z[:, :, 0] = 0.0
+    cell = Cell(z, gamma, None, weight, torch.zeros(2, device=DEVICE))
+    out, rows = torch.ones((1, 6, 2), device=DEVICE), Rows(cell, torch.ones((1, 2), device=DEVICE), 6, kept=3)
+    rows.previous[:], rows.previous[0, :, 0], rows.reached = 1.0, 1.25, 4
+    rows.logits.zero_()
+    rows.previous[1:, :, 0], rows.carry[:, 0], out[0, 1:4, 0] = state, state, stored
+    Splices(cell, 1, tolerance).judge(rows, out, step=1)
+    assert (rows.live.item() == 0) is spliced
 
 
 @pytest.mark.parametrize("adjoint", (False, True))
@@ -205,7 +255,7 @@ def test_rec_par_2_no_step_of_what_is_spliced_uses_more_than_its_room(adjoint):
     for exponent in range(-24, -10):
         apart = torch.randn(state.shape, generator=generator).to(DEVICE) * 2.0**exponent
         stored = states_of(cell, state + apart)
-        out, rows = stored.clone(), Rows(cell, state.clone(), T, kept=3)
+        out, rows = stored.clone(), Rows(cell, state.clone(), T, kept=6)
         rows.advance(out, first=0, steps=judged + rows.kept, stored=judged)
         Splices(cell, B, tolerance=1.0).judge(rows, out, step=judged)
 

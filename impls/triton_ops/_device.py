@@ -34,6 +34,12 @@ else:
 
 
 @device_function
+def same_bits(x, y):
+    """Of two float32 numbers: equal, and of one sign where they are 0; or both no numbers."""
+    return (x.to(tl.int32, bitcast=True) == y.to(tl.int32, bitcast=True)) | ((x != x) & (y != y))
+
+
+@device_function
 def sigmoid(x):
     # exp(-abs(x)) cannot overflow, and e / (1 + e) keeps the relative accuracy of the negative tail.
     e = tl.exp(-tl.abs(x))

@@ -16,8 +16,8 @@ Splices     A time-parallel evaluation (REC-PAR-1, REC-PAR-2) keeps a state s th
             and u |s| for the two roundings of the sum (none where gamma x is exact, or a summand is 0), 5 u |z gate|
             for the inflow, and D u (1 - gate) |z gate| (|W| |x| + |b|) for any order of the logits' sum. These are
             smaller than what enclose() grants, so that a splice never costs a verdict.
-            It may be spread over two steps: elements that stand at the second only disturb that step by gamma times their
-            difference, and every element of it by what W makes of all those differences, which D u of its terms must cover.
+            It may be spread over several steps, each element going over at one of them: while some have and some have not,
+            every element is disturbed by what W makes of their differences, which D u of its terms must cover, too.
 Storage     In a narrow format the carried state is the float32 one, of which we see the rounding: half a gap
             of uncertainty enters each step (Question.stored).
 Trajectory  How far the states may be from the exact ones, while that is determined at all: propagation.py.

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from .._compile import CompileSpec, compile_spec
-from .._device import sigmoid
+from .._device import same_bits, sigmoid
 from .._launch import cdiv, launch, next_power_of_2
 from ..rows._cell import Cell
 
@@ -105,7 +105,7 @@ def border_kernel(
             tl.store(ends_ptr + at, tl.load(carry_ptr + at, mask=inside, other=0.0), mask=inside)
         begun = tl.load(begun_ptr + at, mask=inside, other=0.0)
         mismatch = due - begun
-        differs = (due != begun) & ~((due != due) & (begun != begun))
+        differs = ~same_bits(due, begun)
         tl.store(due_ptr + at, due, mask=inside)
         tl.store(mismatch_ptr + at, mismatch, mask=inside)
         wrong = tl.maximum(wrong, tl.max(differs.to(tl.int32), axis=0))
@@ -135,8 +135,8 @@ def correct_kernel(due_ptr, carried_ptr, begun_ptr, carry_ptr, live_ptr, D, unit
         carried = tl.load(carried_ptr + at, mask=inside, other=0.0)
         begun = tl.load(begun_ptr + at, mask=inside, other=0.0)
         matters = (tl.abs(carried) > unit * tl.abs(due)) & (tl.abs(carried) < float("inf"))
-        begin = due + tl.where(matters, carried, 0.0)
-        differs = (begin != begun) & ~((begin != begin) & (begun != begun))
+        begin = tl.where(matters, due + carried, due)
+        differs = ~same_bits(begin, begun)
         moves = tl.maximum(moves, tl.max(differs.to(tl.int32), axis=0))
         tl.store(begun_ptr + at, begin, mask=inside)
         tl.store(carry_ptr + at, begin, mask=inside)

@@ -25,9 +25,7 @@ FEWEST_BEFORE_VERDICT = 1  # steps of a restart, beside those over which a splic
 OVERHEAD = 80  # rows that a step could take in the time that is not their product's (measured)
 WALK = 47  # what a step of a single row takes beside these, as matrix times vector (measured)
 ROUGH = 2.0**-8  # how near the rough steps come: their operands are that rough
-AMPLIFIED = (
-    2.0**-6
-)  # or not even so near, if what they round lasts; what is chaotic stays as far apart as states are large
+AMPLIFIED = 2.0**-6  # or not even so near, if what they round lasts; what is chaotic stays much farther apart
 MOST_ROUGH_PASSES = 6
 STALLED = 1 / 8  # of the rows; fewer that meet in a pass are too few
 MET = 2.0**-14  # so much nearer come rows beyond their chunks, first with rough steps and then until they meet
@@ -51,7 +49,7 @@ class Method:
     splices: type[Splices]
     freeze: Callable[
         [Any, int, int], tuple[torch.Tensor, torch.Tensor]
-    ]  # linear maps of every chunk's first steps, and of all
+    ]  # maps of the first steps of chunks, and of all
     walk: Callable[[Any, torch.Tensor, torch.Tensor, int], None]  # all batch rows, step by step
 
 
@@ -89,8 +87,8 @@ class Solver:
         (self.first, self.factor), (self.first_value, self.value) = method.freeze(cell, chunk, self.skipped)
         memory = steps_to_shrink(rate, 1 / UNIT, self.T)
         self.promising = memory < self.T
-        self.spread = method.splices.spread(memory, chunk, self.count * self.B)
         self.splices = method.splices(cell, self.count * self.B, tolerance)
+        self.spread = self.splices.spread(memory, chunk, self.count * self.B)
         self.out = torch.empty(cell.shape, dtype=torch.float32, device=cell.device)
         self.depth = 0
         self.found: list[Mismatch] = []  # after one pass and the next, while they do not fit
@@ -171,6 +169,7 @@ class Solver:
                 return True
             steps = max(FEWEST_BEFORE_VERDICT + self.spread, first // 8)
         self._advance(rows, first, self.chunk - first, self.chunk - first)
+        self.splices.forget(rows.live)
         return False
 
     def _rows(self, states: torch.Tensor, kept: int, parts: int | None = None) -> Rows:

@@ -26,7 +26,7 @@ import triton
 import triton.language as tl
 
 from .._compile import CompileSpec, compile_spec
-from .._device import sigmoid
+from .._device import same_bits, sigmoid
 from .._launch import launch, next_power_of_2
 from .._stabilizer import before_clip, moments, standardized
 from ..rows._rows import Rows
@@ -59,8 +59,9 @@ def through_norm(room, standard, scale, inside, D, NORM: tl.constexpr):
 def verdict(new, stored, room, inside, stored_at, live_at, defect_at):
     """The row is spliced and lives no longer, if the stored state may stand; if not, the new one is stored."""
     difference = tl.abs(new - stored)
-    same = (new == stored) | ((new != new) & (stored != stored))
-    sound = tl.min((same | (difference <= room) | ~inside).to(tl.int32), axis=0)
+    same = same_bits(new, stored)
+    within = (difference <= room) & (room > 0) & (difference < float("inf"))
+    sound = tl.min((same | within | ~inside).to(tl.int32), axis=0)
     if sound != 0:
         missed, size = tl.max(tl.where(same, 0.0, difference), axis=0), tl.max(tl.abs(stored), axis=0)
         tl.store(live_at, 0)
@@ -160,9 +161,11 @@ class Splices(_verdict.Splices):
         self.near = 32 * UNIT
         self.cell, self.form = cell, cell.stabilizer
 
-    @staticmethod
-    def spread(memory: int, chunk: int, rows: int) -> int:
+    def spread(self, memory: int, chunk: int, rows: int) -> int:
         return 1  # the norm ties the channels of a row together
+
+    def forget(self, live: torch.Tensor) -> None:
+        return  # a splice at one step, over another at that step, leaves nothing of it
 
     def judge(self, rows: Rows, out: torch.Tensor, step: int) -> None:
         cell, form = self.cell, self.form

@@ -32,10 +32,13 @@ class Splices(ABC):
         """|W||x| of the operands x of the steps that are kept, [kept, R, D], each number at most 1/ROUNDED too large."""
         return (rows.operand().abs().to(torch.bfloat16) @ self.magnitudes).float()
 
-    @staticmethod
     @abstractmethod
-    def spread(memory: int, chunk: int, rows: int) -> int:
+    def spread(self, memory: int, chunk: int, rows: int) -> int:
         """Over how many steps a splice may be spread, if a difference is forgotten in `memory` steps."""
+
+    @abstractmethod
+    def forget(self, live: torch.Tensor) -> None:
+        """Rows that live have run to the ends of their chunks: of their splices none is left."""
 
     @abstractmethod
     def judge(self, rows: Rows, out: torch.Tensor, step: int) -> None:

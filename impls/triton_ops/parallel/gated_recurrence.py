@@ -60,7 +60,7 @@ def gated_recurrence_parallel(
     Args:
         z, gamma: [B, T, D], gamma in [0, 1]. W_g: [D, D]. b_g: [D]. h0: [B, D]. One dtype: float64, float32,
         bfloat16 or float16; any strides.
-        chunk: steps of a chunk; by default as many as give 512 rows, or 128 where the memory is longer than that.
+        chunk: steps of a chunk; by default as many as let all be done soonest.
         tolerance: share of the error granted to one step that a splice may use, from 0 (exact mode) to 1.
     Returns:
         h [B, T, D], differentiable with respect to every array, and the report of the forward solution.

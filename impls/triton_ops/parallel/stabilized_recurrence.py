@@ -78,7 +78,7 @@ def stabilized_recurrence_parallel(
         float64, float32, bfloat16 or float16; any strides.
         norm: "rms" (norm_bias unused), "layer", or "none" (norm_weight and norm_bias unused). eps: added to the mean square or
         the variance. clip: bound of abs(h).
-        chunk: steps of a chunk; by default as many as give 512 rows, or 128 where the memory is longer than that.
+        chunk: steps of a chunk; by default as many as let all be done soonest.
         tolerance: share of the error granted to one step that a splice may use, from 0 (exact mode) to 1.
     Returns:
         h [B, T, D], differentiable with respect to every array, and the report of the forward solution.

@@ -58,13 +58,16 @@ def sample_kernel(
         gate = sigmoid(bias)
         states = tl.where(d < D, slopes * gate * gate / tl.maximum(1.0 - gammas, 1.0 / (steps * every)), 0.0)
         slopes *= gate * gate * (1.0 - gate) * (1.0 - gate)
-    squares = tl.zeros((BLOCK_D,), tl.float32)
+    squares, largest = tl.zeros((BLOCK_D,), tl.float32), tl.zeros((BLOCK_D,), tl.float32)
     for start in range(0, D, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         inside = (d < D)[:, None] & (k < D)[None, :]
         W = tl.load(W_ptr + d.to(tl.int64)[:, None] * W_stride_i + k[None, :], mask=inside, other=0.0).to(tl.float32)
         squares += tl.sum(W * W, axis=1)
-    tl.store(norm_ptr + d, tl.sqrt(squares), mask=d < D)
+        largest = tl.maximum(largest, tl.max(tl.abs(W), axis=1))
+    # Where squares underflow, what the norm is at most.
+    norm = tl.where(largest < 1e-12, largest * tl.sqrt(D.to(tl.float32)), tl.sqrt(squares))
+    tl.store(norm_ptr + d, norm, mask=d < D)
     found_ptr += tl.program_id(0) * 4
     tl.store(found_ptr, tl.max(gammas, axis=0))
     tl.store(found_ptr + 1, tl.sum(slopes, axis=0))
