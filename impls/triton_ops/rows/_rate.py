@@ -30,13 +30,13 @@ BLOCK_S, BLOCK_D, BLOCK_K = 32, 32, 128
 
 @triton.jit
 def sample_kernel(
-    gamma_ptr, slope_ptr, bias_ptr, W_ptr, norm_ptr, found_ptr, samples, every, steps, D,
+    gamma_ptr, slope_ptr, bias_ptr, W_ptr, norm_ptr, found_ptr, samples, every, steps, D, root,
     gamma_stride_b, gamma_stride_t, gamma_stride_d, slope_stride_b, slope_stride_t, slope_stride_d, W_stride_i,
     ADJOINT: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """norm [D]: of each row of W. found [programs, 4]: of the mean square of gamma the largest of these channels, and sums over
     them: of the squares of their slopes (with the gate at the bias), of their states, and of their norms. Means are over
-    `samples`, of each batch row `steps`, one of `every` so many."""
+    `samples`, of each batch row `steps`, one of `every` so many. `root` is that of D."""
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)
     gammas = tl.zeros((BLOCK_D,), tl.float32)
     slopes = tl.zeros((BLOCK_D,), tl.float32)
@@ -66,7 +66,7 @@ def sample_kernel(
         squares += tl.sum(W * W, axis=1)
         largest = tl.maximum(largest, tl.max(tl.abs(W), axis=1))
     # Where squares underflow, what the norm is at most.
-    norm = tl.where(largest < 1e-12, largest * tl.sqrt(D.to(tl.float32)), tl.sqrt(squares))
+    norm = tl.where(largest < 1e-12, largest * root, tl.sqrt(squares))
     tl.store(norm_ptr + d, norm, mask=d < D)
     found_ptr += tl.program_id(0) * 4
     tl.store(found_ptr, tl.max(gammas, axis=0))
@@ -79,7 +79,7 @@ def compile_specs() -> list[CompileSpec]:
     blocks: dict[str, Any] = {"BLOCK_S": BLOCK_S, "BLOCK_D": BLOCK_D, "BLOCK_K": BLOCK_K}
     specs = []
     for storage, slope, adjoint in (("bf16", "bf16", False), ("bf16", "fp32", True), ("fp32", "fp32", False)):
-        types = {"slope_ptr": f"*{slope}"}
+        types = {"slope_ptr": f"*{slope}", "root": "fp32"}
         specs.append(
             compile_spec(sample_kernel, storage, ("norm_ptr", "found_ptr"), types=types, ADJOINT=adjoint, **blocks)
         )
@@ -104,7 +104,7 @@ def sampled(
     norms, found = (torch.empty(shape, dtype=torch.float32, device=device) for shape in (D, (programs, 4)))
     launch(
         sample_kernel, (programs,), device,
-        gamma, slope, bias, weight, norms, found, B * steps, every, steps, D, *gamma.stride(), *slope.stride(),
+        gamma, slope, bias, weight, norms, found, B * steps, every, steps, D, math.sqrt(D), *gamma.stride(), *slope.stride(),
         weight.stride(0), ADJOINT=adjoint, BLOCK_S=BLOCK_S, BLOCK_D=BLOCK_D, BLOCK_K=BLOCK_K,
     )  # fmt: skip
     found = found.cpu()
