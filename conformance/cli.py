@@ -143,7 +143,7 @@ def report(
     console = Console()
     print_table(document, console)
     print_conclusion(document, console)
-    console.print(f"report  {path}")
+    console.print(f"report  {path}", soft_wrap=True)
 
 
 @app.command()
