@@ -15,9 +15,9 @@ from rich.text import Text
 from mmrec.conformance.calls import WRONG_CALL, refuse, require_writable, what_can_be_judged
 from mmrec.conformance.gate.command import gate, store_figures
 from mmrec.conformance.plugin import PROFILES
+from mmrec.conformance.tables import print_whole
 
-app = typer.Typer(help="Judge sequence-model kernels against an executable specification.", no_args_is_help=True,
-                  add_completion=False, rich_markup_mode=None)  # fmt: skip
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 spec_app = typer.Typer(help="Read the specification.", no_args_is_help=True)
 app.add_typer(spec_app, name="spec")
 
@@ -33,6 +33,23 @@ def main() -> None:
         PYTEST_ARGUMENTS.extend(arguments[cut + 1 :])
         arguments = arguments[:cut]
     app(args=arguments)
+
+
+def tell_version(asked: bool) -> None:
+    if asked:
+        from mmrec.conformance.result import suite_version
+
+        print(f"mmrec {suite_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool, typer.Option("--version", help="which mmrec this is", callback=tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Judge sequence-model kernels against an executable specification."""
 
 
 # ---- judging --------------------------------------------------------------------------------
@@ -182,11 +199,13 @@ def spec_list(
                                   ("--kind", kind, {c.kind for c in found.values()})):  # fmt: skip
         if given and given not in accepted:
             raise refuse(f"{name}: {given!r} is not one of {', '.join(sorted(accepted))}")
-    table = Table("clause", "kind", "chapter", "op", "title", show_edge=False, pad_edge=False)
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("clause", "kind", "chapter", "op", "title"):
+        table.add_column(name, overflow="fold")
     for clause in found.values():
         if chapter in ("", clause.chapter) and kind in ("", clause.kind):
             table.add_row(clause.id, clause.kind, clause.chapter, ", ".join(clause.ops), clause.title)
-    Console().print(table)
+    print_whole(table, Console())
 
 
 @spec_app.command("show")
@@ -249,7 +268,7 @@ def spec_coverage(
                   sum(s.startswith("open") for s in states)]  # fmt: skip
         table.add_row(area, str(len(states)), *map(str, counts))
     console = Console()
-    console.print(table)
+    print_whole(table, console)
     answered = sum(not s.startswith("open") for s in status.values())
     console.print(f"{answered} of {len(status)} items answered, {len(status) - answered} open for later chapters")
     if show_open:
