@@ -12,6 +12,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from mmrec.conformance.arguments import split
 from mmrec.conformance.calls import WRONG_CALL, refuse, require_writable, what_can_be_judged
 from mmrec.conformance.gate.command import gate, store_figures
 from mmrec.conformance.plugin import PROFILES
@@ -27,12 +28,12 @@ PYTEST_ARGUMENTS: list[str] = []  # of this call, after `--`
 
 def main() -> None:
     """Entry point of the console script `mmrec`; what follows `--` is pytest's."""
-    arguments = sys.argv[1:]
-    if "--" in arguments:
-        cut = arguments.index("--")
-        PYTEST_ARGUMENTS.extend(arguments[cut + 1 :])
-        arguments = arguments[:cut]
-    app(args=arguments)
+    ours, theirs = split(sys.argv[1:])
+    PYTEST_ARGUMENTS[:] = theirs
+    if theirs and ours[:1] != ["verify"]:
+        refuse(f"{theirs[0]}: only `mmrec verify` hands what follows -- to pytest")
+        sys.exit(WRONG_CALL)
+    app(args=ours)
 
 
 def tell_version(asked: bool) -> None:
