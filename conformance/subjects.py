@@ -48,6 +48,17 @@ def load(given: str) -> Subject:
     return from_dictionary(module.SUBJECT, given)
 
 
+def require_device(subject: Subject, given: str) -> None:
+    """SubjectError when the device that the subject names is not here. Not asked in ``load``: kernels are compiled for
+    GPUs that are elsewhere."""
+    accepted = framework(subject.framework).devices()
+    if subject.device is not None and subject.device not in accepted:
+        raise SubjectError(
+            f'{given}: SUBJECT["device"] is {subject.device!r}: {subject.framework} has no such device here; '
+            f"accepted: {', '.join(accepted)}"
+        )
+
+
 @cache
 def source_of(given: str) -> str:
     """What tells a built-in's code from another version of it: a digest of its backend's folder, which is all it imports

@@ -1,6 +1,9 @@
 """Is every wrong call refused in one line that names the thing and what is accepted, before anything is judged?"""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -58,6 +61,31 @@ def test_a_subject_that_is_none_is_refused(kernels, source, named):
     (kernels / "subject.py").write_text(source)
     message = refused("verify", "subject.py")
     assert named in message and "subject.py" in message
+
+
+@pytest.mark.parametrize("framework", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("device", ["cuda:99", "graphics", "cpu:x", "meta"])
+def test_a_device_that_is_not_here_is_refused(kernels, framework, device):
+    text = CORRECT.replace('"numpy"', f'"{framework}"').replace('"ops"', f'"device": "{device}", "ops"')
+    (kernels / "subject.py").write_text(text)
+    message = refused("verify", "subject.py")
+    assert f'subject.py: SUBJECT["device"] is {device!r}: {framework} has no such device here; accepted: cpu' in message
+
+
+def test_values_go_to_the_device_that_is_named():
+    """In a process of its own, in which JAX takes the processor for two devices."""
+    program = """
+import numpy
+from mmrec.conformance.frameworks import jax_arrays as speak
+assert speak.devices() == ["cpu", "cpu:0", "cpu:1"], speak.devices()
+for device, place in ((None, 0), ("cpu", 0), ("cpu:1", 1)):
+    array = speak.make(numpy.ones(3), "float32", "contiguous", False, device)
+    for one in (array, speak.refill(array, numpy.zeros(3))):
+        assert one.device.id == place and one.committed == (device is not None)
+"""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_what_is_no_python_file_is_called_so(kernels):
