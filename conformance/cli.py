@@ -84,8 +84,10 @@ def verify(
         for value in values:
             if value not in accepted:
                 raise refuse(f"{option}: {value!r} is not one of {', '.join(accepted)}")
-    if jobs != "auto" and not jobs.isdecimal():
-        raise refuse(f"--jobs: {jobs!r} is neither a number of processes nor auto")
+    if jobs != "auto" and not (jobs.isdecimal() and int(jobs) > 0):
+        raise refuse(f"--jobs: {jobs!r} is neither a positive number of processes nor auto")
+    if seed < 0:
+        raise refuse(f"--seed: {seed} is negative; expected 0 or more")
     if not 0 < time_limit < math.inf:
         raise refuse(f"--time-limit: {time_limit:g} is not a positive number of seconds")
     out = out or RESULT.parent / ("replay" if replay else "")  # one case is no new result of them all
@@ -107,7 +109,8 @@ def verify(
     arguments += [f"--mmrec-subject={given}" for given in subject]
     arguments += [f"--mmrec-op={name}" for name in op or all_ops() if op or name in implemented]
     arguments += [f"--mmrec-dtype={name}" for name in dtype or []]
-    arguments += [f"--mmrec-replay={replay}", "-n", "0"] if replay else ["-n", jobs, "--dist", "loadgroup"]
+    arguments += [f"--mmrec-replay={replay}"] if replay else []
+    arguments += ["-n", "0"] if replay or jobs == "1" else ["-n", jobs, "--dist", "loadgroup"]
     code = pytest.main(arguments + PYTEST_ARGUMENTS)
     raise typer.Exit({0: 0, 1: 1}.get(int(code), WRONG_CALL))
 
@@ -158,6 +161,8 @@ def report(
         write_report(document, path, timings.read(speeds) if speeds else None)
     except ValueError as error:
         raise refuse(str(error)) from None
+    except OSError as error:
+        raise refuse(f"--out: {path} cannot be written: {error.strerror}") from None
     console = Console()
     print_table(document, console)
     print_conclusion(document, console)

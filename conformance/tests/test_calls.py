@@ -91,7 +91,7 @@ for device, place in ((None, 0), ("cpu", 0), ("cpu:1", 1)):
 def test_what_is_no_python_file_is_called_so(kernels):
     (kernels / "notes.txt").write_text("hello")
     (kernels / "folder").mkdir()
-    for given in ("notes.txt", "folder", "./folder", "./notes.txt"):
+    for given in ("notes.txt", "folder", "./folder", "./notes.txt", ".", ".."):
         assert f"{given}: is not a Python file; expected a built-in" in refused("verify", given)
     assert "name is empty" in refused("verify", "")
 
@@ -99,8 +99,10 @@ def test_what_is_no_python_file_is_called_so(kernels):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--jobs", "many"], "--jobs: 'many' is neither a number of processes nor auto"),
+        (["--jobs", "many"], "--jobs: 'many' is neither a positive number of processes nor auto"),
         (["--jobs", "-1"], "--jobs: '-1'"),
+        (["--jobs", "0"], "--jobs: '0' is neither a positive number of processes nor auto"),
+        (["--seed", "-1"], "--seed: -1 is negative; expected 0 or more"),
         (["--time-limit", "0"], "--time-limit: 0 is not a positive number"),
         (["--time-limit", "nan"], "--time-limit: nan is not a positive number"),
         (["--out", "my kernels.py"], "--out: my kernels.py cannot be made: File exists"),
@@ -129,6 +131,21 @@ def test_results_that_cannot_be_read_or_drawn_are_refused(kernels):
     for given, named in (("cut.json", "is not JSON"), ("other.json", "is not a result file"), (".", "cannot be read")):
         assert named in refused("report", given)
         assert named in refused("diff", given, "cut.json")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="a folder in which root, too, can write nothing")
+def test_a_page_that_cannot_be_written_is_refused(kernels):
+    verified = runner.invoke(app, ["verify", "my kernels.py", "--replay", CASE])
+    assert verified.exit_code == 1  # it takes any shapes: CONV-9
+    assert "--out: /proc cannot be written to" in refused(
+        "report", "results/replay/result.json", "--out", "/proc/x.html"
+    )
+    assert "--out: /proc cannot be written to" in refused("verify", "my kernels.py", "--out", "/proc")
+
+
+def test_what_a_report_is_drawn_of_is_told(kernels):
+    assert "is not JSON" in (told := refused("report", "my kernels.py"))
+    assert "expected a result.json written by `mmrec verify`" in told
 
 
 def test_a_stride_that_leads_nowhere_is_refused():
