@@ -54,7 +54,8 @@ def print_table(document: dict[str, Any], console: Console) -> None:
 
     def table_of(subjects: list[str]) -> Table:
         table = Table(show_edge=False, pad_edge=False)
-        table.add_column("clause", min_width=10, max_width=16, overflow="fold")
+        most = 16 if console.is_terminal else None  # a row in a pipe is one line
+        table.add_column("clause", min_width=10, max_width=most, overflow="fold")
         table.add_column("what it says", min_width=20, overflow="fold")
         columns = [[cell_text(by_subject.get(subject, [])) for by_subject in rows.values()] for subject in subjects]
         for subject, column in zip(subjects, columns, strict=True):
