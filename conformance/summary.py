@@ -51,11 +51,12 @@ def print_table(document: dict[str, Any], console: Console) -> None:
     console.print(f"Error budget used, by clause and subject (profile {document['profile']}, seed {document['seed']})",
                   style="italic", highlight=False, soft_wrap=True)  # fmt: skip
     rows = rows_of(document)
+    longest = max(map(len, map(label_of, rows)), default=0)
+    label_width = min(longest, 16) if console.is_terminal else longest  # a row in a pipe is one line
 
     def table_of(subjects: list[str]) -> Table:
         table = Table(show_edge=False, pad_edge=False)
-        most = 16 if console.is_terminal else None  # a row in a pipe is one line
-        table.add_column("clause", min_width=10, max_width=most, overflow="fold")
+        table.add_column("clause", width=max(label_width, 10), overflow="fold")
         table.add_column("what it says", min_width=20, overflow="fold")
         columns = [[cell_text(by_subject.get(subject, [])) for by_subject in rows.values()] for subject in subjects]
         for subject, column in zip(subjects, columns, strict=True):
