@@ -1,6 +1,6 @@
 """What is wrong with a call of the command line, said in one line before anything is judged."""
 
-import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,4 +54,8 @@ def why_not_writable(folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return f"{folder} cannot be made: {error.strerror}; expected a folder"
-    return "" if os.access(folder, os.W_OK) else f"{folder} cannot be written to"
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # permissions do not tell: nobody may write to /proc
+    except OSError:
+        return f"{folder} cannot be written to"
+    return ""

@@ -12,12 +12,13 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from mmrec.conformance.arguments import split
 from mmrec.conformance.calls import WRONG_CALL, refuse, require_writable, what_can_be_judged
 from mmrec.conformance.gate.command import gate, store_figures
 from mmrec.conformance.plugin import PROFILES
+from mmrec.conformance.tables import print_whole
 
-app = typer.Typer(help="Judge sequence-model kernels against an executable specification.", no_args_is_help=True,
-                  add_completion=False, rich_markup_mode=None)  # fmt: skip
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 spec_app = typer.Typer(help="Read the specification.", no_args_is_help=True)
 app.add_typer(spec_app, name="spec")
 
@@ -27,12 +28,29 @@ PYTEST_ARGUMENTS: list[str] = []  # of this call, after `--`
 
 def main() -> None:
     """Entry point of the console script `mmrec`; what follows `--` is pytest's."""
-    arguments = sys.argv[1:]
-    if "--" in arguments:
-        cut = arguments.index("--")
-        PYTEST_ARGUMENTS.extend(arguments[cut + 1 :])
-        arguments = arguments[:cut]
-    app(args=arguments)
+    ours, theirs = split(sys.argv[1:])
+    PYTEST_ARGUMENTS[:] = theirs
+    if theirs and ours[:1] != ["verify"]:
+        refuse(f"{theirs[0]}: only `mmrec verify` hands what follows -- to pytest")
+        sys.exit(WRONG_CALL)
+    app(args=ours)
+
+
+def tell_version(asked: bool) -> None:
+    if asked:
+        from mmrec.conformance.result import suite_version
+
+        print(f"mmrec {suite_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool, typer.Option("--version", help="which mmrec this is", callback=tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Judge sequence-model kernels against an executable specification."""
 
 
 # ---- judging --------------------------------------------------------------------------------
@@ -66,8 +84,10 @@ def verify(
         for value in values:
             if value not in accepted:
                 raise refuse(f"{option}: {value!r} is not one of {', '.join(accepted)}")
-    if jobs != "auto" and not jobs.isdecimal():
-        raise refuse(f"--jobs: {jobs!r} is neither a number of processes nor auto")
+    if jobs != "auto" and not (jobs.isdecimal() and int(jobs) > 0):
+        raise refuse(f"--jobs: {jobs!r} is neither a positive number of processes nor auto")
+    if seed < 0:
+        raise refuse(f"--seed: {seed} is negative; expected 0 or more")
     if not 0 < time_limit < math.inf:
         raise refuse(f"--time-limit: {time_limit:g} is not a positive number of seconds")
     out = out or RESULT.parent / ("replay" if replay else "")  # one case is no new result of them all
@@ -89,7 +109,8 @@ def verify(
     arguments += [f"--mmrec-subject={given}" for given in subject]
     arguments += [f"--mmrec-op={name}" for name in op or all_ops() if op or name in implemented]
     arguments += [f"--mmrec-dtype={name}" for name in dtype or []]
-    arguments += [f"--mmrec-replay={replay}", "-n", "0"] if replay else ["-n", jobs, "--dist", "loadgroup"]
+    arguments += [f"--mmrec-replay={replay}"] if replay else []
+    arguments += ["-n", "0"] if replay or jobs == "1" else ["-n", jobs, "--dist", "loadgroup"]
     code = pytest.main(arguments + PYTEST_ARGUMENTS)
     raise typer.Exit({0: 0, 1: 1}.get(int(code), WRONG_CALL))
 
@@ -140,10 +161,12 @@ def report(
         write_report(document, path, timings.read(speeds) if speeds else None)
     except ValueError as error:
         raise refuse(str(error)) from None
+    except OSError as error:
+        raise refuse(f"--out: {path} cannot be written: {error.strerror}") from None
     console = Console()
     print_table(document, console)
     print_conclusion(document, console)
-    console.print(f"report  {path}")
+    console.print(f"report  {path}", soft_wrap=True)
 
 
 @app.command()
@@ -182,11 +205,13 @@ def spec_list(
                                   ("--kind", kind, {c.kind for c in found.values()})):  # fmt: skip
         if given and given not in accepted:
             raise refuse(f"{name}: {given!r} is not one of {', '.join(sorted(accepted))}")
-    table = Table("clause", "kind", "chapter", "op", "title", show_edge=False, pad_edge=False)
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("clause", "kind", "chapter", "op", "title"):
+        table.add_column(name, overflow="fold")
     for clause in found.values():
         if chapter in ("", clause.chapter) and kind in ("", clause.kind):
             table.add_row(clause.id, clause.kind, clause.chapter, ", ".join(clause.ops), clause.title)
-    Console().print(table)
+    print_whole(table, Console())
 
 
 @spec_app.command("show")
@@ -249,7 +274,7 @@ def spec_coverage(
                   sum(s.startswith("open") for s in states)]  # fmt: skip
         table.add_row(area, str(len(states)), *map(str, counts))
     console = Console()
-    console.print(table)
+    print_whole(table, console)
     answered = sum(not s.startswith("open") for s in status.values())
     console.print(f"{answered} of {len(status)} items answered, {len(status) - answered} open for later chapters")
     if show_open:

@@ -179,7 +179,7 @@ class Session:
         console.print()
         print_table(self.document, console)
         print_conclusion(self.document, console)
-        console.print(f"result  {self.folder / 'result.json'}\nreport  {self.folder / 'report.html'}")
+        console.print(f"result  {self.folder / 'result.json'}\nreport  {self.folder / 'report.html'}", soft_wrap=True)
 
 
 @pytest.fixture

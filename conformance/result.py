@@ -89,7 +89,7 @@ def save(document: dict[str, Any], path: Path) -> None:
 def read(path: Path) -> dict[str, Any]:
     """A result file; ValueError says in one line what is wrong with it."""
     return read_document(
-        path, schema(), f"result file of schema {SCHEMA_VERSION}", "result.json written by a conformance run"
+        path, schema(), f"result file of schema {SCHEMA_VERSION}", "result.json written by `mmrec verify`"
     )
 
 
@@ -103,7 +103,7 @@ def read_document(path: Path, schema: dict[str, Any], kind: str, name: str) -> d
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}; expected a {name}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is not JSON: {error}") from None
+        raise ValueError(f"{path}: is not JSON: {error}; expected a {name}") from None
     except jsonschema.ValidationError as error:
         place = "/".join(map(str, error.absolute_path)) or "top level"
         raise ValueError(f"{path}: is not a {kind}: {place}: {error.message[:120]}") from None

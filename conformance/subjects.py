@@ -1,10 +1,12 @@
 """Subjects: whatever implements some ops. Loading one, checking its dictionary, saying clearly what is wrong with it."""
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -46,6 +48,17 @@ def load(given: str) -> Subject:
     if not hasattr(module, "SUBJECT"):
         raise SubjectError(f"{given}: has no SUBJECT; expected a dictionary with name, framework and ops")
     return from_dictionary(module.SUBJECT, given)
+
+
+def require_device(subject: Subject, given: str) -> None:
+    """SubjectError when the device that the subject names is not here. Not asked in ``load``: kernels are compiled for
+    GPUs that are elsewhere."""
+    accepted = framework(subject.framework).devices()
+    if subject.device is not None and subject.device not in accepted:
+        raise SubjectError(
+            f'{given}: SUBJECT["device"] is {subject.device!r}: {subject.framework} has no such device here; '
+            f"accepted: {', '.join(accepted)}"
+        )
 
 
 @cache
@@ -122,11 +135,12 @@ def _check_declared(given: str, name: str, declared: Any) -> None:
 
 def _import(given: str) -> ModuleType:
     if given in BUILT_IN:
-        given = BUILT_IN[given]
+        return _executed(given, lambda: importlib.import_module(BUILT_IN[given]))
     path = Path(given)
     if not given:
         raise SubjectError(f"the subject's name is empty; {ACCEPTED}")
-    if path.suffix == ".py" or "/" in given:
+    is_module_name = all(part.isidentifier() for part in given.split("."))
+    if path.suffix == ".py" or "/" in given or (path.exists() and not is_module_name):
         if not path.exists():
             raise SubjectError(f"{given}: no such file; {ACCEPTED}")
         if path.suffix != ".py" or not path.is_file():
@@ -138,6 +152,8 @@ def _import(given: str) -> ModuleType:
         sys.modules[spec.name] = module  # dataclasses and pickles of the subject look themselves up
         sys.path.insert(0, str(path.resolve().parent))  # its neighbours, as when it is run as a script
         return _executed(given, lambda: (execute(module), module)[1])
+    if not is_module_name:
+        raise SubjectError(f"{given}: no such module; {_meant(given)}{ACCEPTED}")
     return _executed(given, lambda: importlib.import_module(given))
 
 
@@ -145,9 +161,34 @@ def _executed(given: str, run: Callable[[], ModuleType]) -> ModuleType:
     try:
         return run()
     except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if given in BUILT_IN and missing not in ("", "mmrec"):
+            extra = given.removesuffix("-parallel")
+            raise SubjectError(
+                f"{given}: needs {missing}, which is not installed; install the extra {extra!r}, "
+                f"as in python3 -m pip install 'mmrec-conformance[{extra}]'"
+            ) from None
         if error.name and (given == error.name or given.startswith(f"{error.name}.")):
             what = "is not a Python file" if Path(given).exists() else "no such module"
-            raise SubjectError(f"{given}: {what}; {ACCEPTED}") from None
-        raise SubjectError(f"{given}: cannot be imported: {error}") from None
+            raise SubjectError(f"{given}: {what}; {_meant(given)}{ACCEPTED}") from None
+        raise SubjectError(f"{given}: cannot be imported: {error}{_place(error, given)}") from None
     except Exception as error:
-        raise SubjectError(f"{given}: cannot be imported: {type(error).__name__}: {error}") from None
+        told = " ".join(str(error).split())
+        raise SubjectError(
+            f"{given}: cannot be imported: {type(error).__name__}: {told}{_place(error, given)}"
+        ) from None
+
+
+def _meant(given: str) -> str:
+    """The built-in whose name is nearly this one, as a question; "" when there is none."""
+    near = difflib.get_close_matches(given, BUILT_IN, n=1)
+    return f"did you mean {near[0]}? " if near else ""
+
+
+def _place(error: Exception, given: str) -> str:
+    """Where the subject's file was when it was raised, or the innermost code of anyone's; "" where Python says it."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if frame.filename != __file__ and "importlib" not in frame.filename]  # fmt: skip
+    own = [frame for frame in frames if Path(frame.filename).resolve() == Path(given).resolve()]
+    place = (own or frames)[-1:]
+    return "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in place)

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mmrec.conformance.result import number
+from mmrec.conformance.tables import blocks_that_fit, print_whole
 
 Cell = list[dict[str, Any]]  # the records of one row of clauses and one subject
 
@@ -48,16 +49,27 @@ def label_of(clauses: tuple[str, ...]) -> str:
 def print_table(document: dict[str, Any], console: Console) -> None:
     # Not the table's own title, which is broken to the table's width.
     console.print(f"Error budget used, by clause and subject (profile {document['profile']}, seed {document['seed']})",
-                  style="italic", highlight=False)  # fmt: skip
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column("clause", min_width=10, max_width=16, overflow="fold")
-    table.add_column("what it says", overflow="ellipsis", no_wrap=True, max_width=38)
-    for subject in document["subjects"]:
-        table.add_column(subject, justify="right", min_width=8)
-    for clauses, by_subject in rows_of(document).items():
-        cells = [cell_text(by_subject.get(subject, [])) for subject in document["subjects"]]
-        table.add_row(label_of(clauses), title_of(document, clauses), *cells)
-    console.print(table)
+                  style="italic", highlight=False, soft_wrap=True)  # fmt: skip
+    rows = rows_of(document)
+    longest = max(map(len, map(label_of, rows)), default=0)
+    label_width = min(longest, 16) if console.is_terminal else longest  # a row in a pipe is one line
+
+    def table_of(subjects: list[str]) -> Table:
+        table = Table(show_edge=False, pad_edge=False)
+        table.add_column("clause", width=max(label_width, 10), overflow="fold")
+        table.add_column("what it says", min_width=20, overflow="fold")
+        columns = [[cell_text(by_subject.get(subject, [])) for by_subject in rows.values()] for subject in subjects]
+        for subject, column in zip(subjects, columns, strict=True):
+            whole = max(len(subject), 8, *map(len, column))
+            table.add_column(Text(subject), justify="right", min_width=whole, no_wrap=True)
+        for clauses, *cells in zip(rows, *columns, strict=True):
+            table.add_row(label_of(clauses), title_of(document, clauses), *cells)
+        return table
+
+    for place, table in enumerate(blocks_that_fit(list(document["subjects"]), table_of, console)):
+        if place:
+            console.print()
+        print_whole(table, console)
 
 
 def cell_text(cell: Cell) -> Text:
@@ -86,14 +98,16 @@ def print_conclusion(document: dict[str, Any], console: Console) -> None:
         console.print(
             Text.assemble(
                 f"{subject} ", verdict, f": {len(judged) - len(failed)} of {len(judged)} checks, {examples} examples"
-            )
+            ),
+            soft_wrap=True,
         )
         if missing:
-            console.print(f"  not implemented: {', '.join(missing)}", style="dim")
+            console.print(f"  not implemented: {', '.join(missing)}", style="dim", soft_wrap=True)
         if interpreted := how_far_interpreted(document, subject):
-            console.print(f"  {interpreted}", style="dim")
+            console.print(f"  {interpreted}", style="dim", soft_wrap=True)
         for reason in left_out:
-            console.print(f"  not run: {sum(r['left_out'] == reason for r in records)} checks: {reason}", style="dim")
+            console.print(f"  not run: {sum(r['left_out'] == reason for r in records)} checks: {reason}",
+                          style="dim", soft_wrap=True)  # fmt: skip
 
 
 def how_far_interpreted(document: dict[str, Any], subject: str) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 from mmrec.conformance.frameworks import framework
 from mmrec.conformance.start import context_for, prepare_frameworks
-from mmrec.conformance.subjects import Subject, SubjectError, load
+from mmrec.conformance.subjects import Subject, SubjectError, load, require_device
 from mmrec.conformance.verdicts import Verdict
 
 
@@ -161,9 +161,7 @@ def _environment(subject: Subject) -> dict[str, str]:
         cuda = torch.cuda.is_available() and subject.device != "cpu"
         found["device"] = torch.cuda.get_device_name() if cuda else "cpu"
     if subject.framework == "jax":
-        import jax
-
-        found["device"] = jax.devices()[0].device_kind
+        found["device"] = framework("jax").device_named(subject.device).device_kind
     return found
 
 
@@ -177,6 +175,7 @@ def _serve(pipe: Connection, given: str) -> None:
         prepare_frameworks(given)
         subject = load(given)
         framework(subject.framework).prepare()
+        require_device(subject, given)
     except SubjectError as error:
         pipe.send(error)
         return

@@ -2,6 +2,7 @@
 
 One module a framework, all with the same functions (see ``numpy_arrays`` for the plainest):
 
+    devices()                                   names of the devices that are here, as SUBJECT["device"] takes them
     prepare()                                   before the subject is imported: poisoned buffers, 64-bit mode
     make(values, dtype, layout, batched, device)   float64 values -> the framework's array in that memory layout
     refill(array, values)                       new values in the same buffer; the array to use from now on

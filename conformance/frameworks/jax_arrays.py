@@ -5,6 +5,7 @@ file says so through the framework's name.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -13,6 +14,21 @@ import numpy as np
 
 DIFFERENTIABLE = True
 STRIDED = False
+PLATFORMS = ("cpu", "gpu", "cuda", "rocm", "tpu")
+
+
+def devices() -> list[str]:
+    found = []
+    for platform in PLATFORMS:
+        with suppress(RuntimeError):  # JAX's answer where there is none
+            found += [platform, *(f"{platform}:{i}" for i in range(len(jax.devices(platform))))]
+    return found
+
+
+def device_named(name: str | None) -> jax.Device:
+    """One of ``devices()``, and JAX's own choice for None."""
+    platform, _, place = (name or "").partition(":")
+    return jax.devices(platform or None)[int(place or 0)]
 
 
 def prepare() -> None:
@@ -21,11 +37,11 @@ def prepare() -> None:
 
 def make(values: np.ndarray, dtype: str, layout: str, batched: bool, device: str | None) -> jax.Array:
     # NumPy converts, and nothing but the array is sent: JAX would compile a conversion or a copy for every shape.
-    return jax.device_put(np.asarray(values).astype(jnp.dtype(dtype)))
+    return jax.device_put(np.asarray(values).astype(jnp.dtype(dtype)), device and device_named(device))
 
 
 def refill(array: jax.Array, values: np.ndarray) -> jax.Array:
-    return jax.device_put(np.asarray(values).astype(array.dtype))
+    return jax.device_put(np.asarray(values).astype(array.dtype), array.sharding if array.committed else None)
 
 
 def call(function: Callable, arrays: dict[str, jax.Array], options: dict[str, Any]) -> Any:

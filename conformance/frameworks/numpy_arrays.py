@@ -12,6 +12,10 @@ STRIDED = True
 DTYPES = {"bfloat16": ml_dtypes.bfloat16}
 
 
+def devices() -> list[str]:
+    return ["cpu"]
+
+
 @cache
 def prepare() -> None:
     """Fill every uninitialised floating-point buffer with NaN, so that reading one shows."""

@@ -12,6 +12,12 @@ DIFFERENTIABLE = True
 STRIDED = True
 
 
+def devices() -> list[str]:
+    here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    kinds = {"cpu": 1, **({here.type: torch.accelerator.device_count()} if here else {})}
+    return [name for kind, count in kinds.items() for name in (kind, *(f"{kind}:{i}" for i in range(count)))]
+
+
 @cache
 def prepare() -> None:
     """Fill every uninitialised floating-point buffer with NaN, so that reading one shows."""

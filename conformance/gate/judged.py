@@ -48,7 +48,7 @@ def judge(touched: Touched, children: Children, folder: Path, dtypes: Iterable[s
     formats = list(dtypes) or QUICK_DTYPES
     jobs = min(os.cpu_count() or 1, len(touched.ops) * len(formats))  # what one job judges is not divided further
     command = ["--profile", "quick", *(f"--op={op}" for op in touched.ops), *(f"--dtype={name}" for name in formats)]
-    records, wrong = verify(touched, children, folder / "quick", [*command, "--jobs", str(jobs if jobs > 1 else 0)])
+    records, wrong = verify(touched, children, folder / "quick", [*command, "--jobs", str(jobs)])
     about = records.pop("", [{}])[0]
     if about.get("interpreted"):
         with ThreadPoolExecutor(os.cpu_count()) as pool:

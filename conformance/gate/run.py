@@ -155,7 +155,10 @@ def rewrite_figures(call: Call, say: Say = lambda text: None) -> tuple[Path, int
     with revision(tree_at(root)) as now:
         for touched in touched_subjects(call, None, now, now, Findings(Change("", "", ()), everything=True)):
             new = [file for file in touched.kernels if file not in kernels]
-            say(f"compiling the kernels of {', '.join(new) or 'nothing'}")
+            if new:
+                say(f"compiling the kernels of {', '.join(new)}")
+            elif not touched.kernels:
+                say(f"{touched.name} has no Triton kernels: nothing to compile")
             kernels |= compile_files(now.children, touched.subject.within(now.tree), new, say)
     broken = [f"{file}, {variant}" for file, variants in kernels.items() for variant, found in variants.items()
               if any("error" in weights for weights in found.values())]  # fmt: skip

@@ -1,6 +1,9 @@
 """Is every wrong call refused in one line that names the thing and what is accepted, before anything is judged?"""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -60,10 +63,35 @@ def test_a_subject_that_is_none_is_refused(kernels, source, named):
     assert named in message and "subject.py" in message
 
 
+@pytest.mark.parametrize("framework", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("device", ["cuda:99", "graphics", "cpu:x", "meta"])
+def test_a_device_that_is_not_here_is_refused(kernels, framework, device):
+    text = CORRECT.replace('"numpy"', f'"{framework}"').replace('"ops"', f'"device": "{device}", "ops"')
+    (kernels / "subject.py").write_text(text)
+    message = refused("verify", "subject.py")
+    assert f'subject.py: SUBJECT["device"] is {device!r}: {framework} has no such device here; accepted: cpu' in message
+
+
+def test_values_go_to_the_device_that_is_named():
+    """In a process of its own, in which JAX takes the processor for two devices."""
+    program = """
+import numpy
+from mmrec.conformance.frameworks import jax_arrays as speak
+assert speak.devices() == ["cpu", "cpu:0", "cpu:1"], speak.devices()
+for device, place in ((None, 0), ("cpu", 0), ("cpu:1", 1)):
+    array = speak.make(numpy.ones(3), "float32", "contiguous", False, device)
+    for one in (array, speak.refill(array, numpy.zeros(3))):
+        assert one.device.id == place and one.committed == (device is not None)
+"""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_what_is_no_python_file_is_called_so(kernels):
     (kernels / "notes.txt").write_text("hello")
     (kernels / "folder").mkdir()
-    for given in ("notes.txt", "folder", "./folder", "./notes.txt"):
+    for given in ("notes.txt", "folder", "./folder", "./notes.txt", ".", ".."):
         assert f"{given}: is not a Python file; expected a built-in" in refused("verify", given)
     assert "name is empty" in refused("verify", "")
 
@@ -71,8 +99,10 @@ def test_what_is_no_python_file_is_called_so(kernels):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--jobs", "many"], "--jobs: 'many' is neither a number of processes nor auto"),
+        (["--jobs", "many"], "--jobs: 'many' is neither a positive number of processes nor auto"),
         (["--jobs", "-1"], "--jobs: '-1'"),
+        (["--jobs", "0"], "--jobs: '0' is neither a positive number of processes nor auto"),
+        (["--seed", "-1"], "--seed: -1 is negative; expected 0 or more"),
         (["--time-limit", "0"], "--time-limit: 0 is not a positive number"),
         (["--time-limit", "nan"], "--time-limit: nan is not a positive number"),
         (["--out", "my kernels.py"], "--out: my kernels.py cannot be made: File exists"),
@@ -101,6 +131,21 @@ def test_results_that_cannot_be_read_or_drawn_are_refused(kernels):
     for given, named in (("cut.json", "is not JSON"), ("other.json", "is not a result file"), (".", "cannot be read")):
         assert named in refused("report", given)
         assert named in refused("diff", given, "cut.json")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="a folder in which root, too, can write nothing")
+def test_a_page_that_cannot_be_written_is_refused(kernels):
+    verified = runner.invoke(app, ["verify", "my kernels.py", "--replay", CASE])
+    assert verified.exit_code == 1  # it takes any shapes: CONV-9
+    assert "--out: /proc cannot be written to" in refused(
+        "report", "results/replay/result.json", "--out", "/proc/x.html"
+    )
+    assert "--out: /proc cannot be written to" in refused("verify", "my kernels.py", "--out", "/proc")
+
+
+def test_what_a_report_is_drawn_of_is_told(kernels):
+    assert "is not JSON" in (told := refused("report", "my kernels.py"))
+    assert "expected a result.json written by `mmrec verify`" in told
 
 
 def test_a_stride_that_leads_nowhere_is_refused():

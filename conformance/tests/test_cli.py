@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from mmrec.conformance.cli import app
 from mmrec.conformance.result import suite_version
+from mmrec.spec import clauses
 
 runner = CliRunner()
 
@@ -54,6 +55,18 @@ def test_the_spec_is_read_from_the_command_line():
     assert counted.exit_code == 0 and "of 619 items answered" in counted.stdout
     open_item = runner.invoke(app, ["spec", "show", "MOE-1"])
     assert open_item.exit_code == 0 and "open:" in open_item.stdout
+
+
+def test_in_a_pipe_every_clause_of_the_spec_is_one_line():
+    listed = runner.invoke(app, ["spec", "list"]).stdout.splitlines()[2:]
+    assert [line.split()[0] for line in listed] == list(clauses())
+    for line, clause in zip(listed, clauses().values(), strict=True):
+        assert line.rstrip().endswith(clause.title) and all(op in line for op in clause.ops)
+
+
+def test_which_version_it_is():
+    told = runner.invoke(app, ["--version"])
+    assert told.exit_code == 0 and told.stdout == f"mmrec {suite_version()}\n"
 
 
 def test_a_tree_that_is_not_installed_says_so_in_its_results(monkeypatch):

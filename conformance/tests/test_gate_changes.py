@@ -12,7 +12,7 @@ from mmrec.conformance.gate import WrongCall
 from mmrec.conformance.gate.findings import Findings
 from mmrec.conformance.gate.offers import offers
 from mmrec.conformance.gate.revisions import Change, change_since, checkout, repository_of, tree_at
-from mmrec.conformance.gate.run import Call, has_gpu, revision, run, weigh_kernels
+from mmrec.conformance.gate.run import Call, has_gpu, revision, rewrite_figures, run, weigh_kernels
 from mmrec.conformance.gate.touched import touched_by
 
 HERE = Path(__file__).resolve().parent
@@ -117,6 +117,14 @@ def test_a_module_that_does_not_offer_its_kernels_any_more_is_told(project):
         findings = Findings(Change("main", "", ("mine.py",)), everything=False, touched=[touched])
         weigh_kernels(Call(), project, now, now, findings, print)
     assert findings.notes == ["kernels that are not compiled any more: mine.py"] and not findings.rows
+
+
+def test_where_there_are_no_kernels_nothing_is_compiled(project):
+    (project / "mine.py").write_text(SUBJECT)
+    said = []
+    with pytest.raises(WrongCall, match="nothing is stored: no module of the subjects offers"):
+        rewrite_figures(Call(subjects=("mine.py",), place=project), said.append)
+    assert said == ["mine has no Triton kernels: nothing to compile"]
 
 
 def test_a_change_after_which_a_subject_cannot_be_loaded_fails(project):

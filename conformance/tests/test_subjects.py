@@ -51,6 +51,27 @@ def test_a_missing_module(given):
     refused(lambda: load(given), f"{given}: no such module", "torch, triton, jax")
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("tritn", "triton"), ("torch-paralel", "torch-parallel"), ("Jax", "jax"), ("zzz", ""), ("a-b", "")],
+)
+def test_a_name_that_is_nearly_a_built_in_s(given, meant):
+    offer = f"did you mean {meant}? " if meant else ""
+    refused(lambda: load(given), f"{given}: no such module; {offer}expected a built-in (torch, ")
+
+
+@pytest.mark.parametrize("given", ["triton", "triton-parallel"])
+def test_a_built_in_whose_framework_is_not_installed(monkeypatch, given):
+    for name in [
+        name for name in sys.modules if name == "triton" or name.startswith(("triton.", "mmrec.impls.triton_ops"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "triton", None)  # as Python finds no such module
+    refused(
+        lambda: load(given), f"{given}: needs triton, which is not installed", "pip install 'mmrec-conformance[triton]'"
+    )
+
+
 def test_a_file_without_subject(written):
     given = written("x = 1\n")
     refused(lambda: load(given), f"{given}: has no SUBJECT", "name, framework and ops")
@@ -62,8 +83,12 @@ def test_a_module_without_subject():
 
 def test_a_file_that_raises(written):
     given = written("raise RuntimeError('two\\nlines')\n")
-    with pytest.raises(SubjectError, match="cannot be imported: RuntimeError: two"):
-        load(given)
+    refused(lambda: load(given), "cannot be imported: RuntimeError: two lines (written_subject.py:1)")
+
+
+def test_a_file_that_raises_elsewhere_is_told_by_its_own_line(written):
+    given = written("import json\n\ntable = json.loads('{')\n")
+    refused(lambda: load(given), "JSONDecodeError: Expecting property name", "(written_subject.py:3)")
 
 
 def test_a_file_with_a_syntax_error(written):
