@@ -71,7 +71,7 @@ def examine(
     jobs = min(os.cpu_count() or 1, len(ops) * len(dtypes))  # what one job judges is not divided further
     command = ["--profile", "quick", *(f"--op={op}" for op in ops), *(f"--dtype={name}" for name in dtypes)]
     only = ["--", "-k", checks] if checks else []
-    records, wrong = verify(touched, children, folder, [*command, "--jobs", str(jobs if jobs > 1 else 0), *only])
+    records, wrong = verify(touched, children, folder, [*command, "--jobs", str(jobs), *only])
     about = records.pop("", [{}])[0]
     if about.get("interpreted"):
         suiting = f"({VALUES}) and ({checks})" if checks else VALUES
