@@ -8,6 +8,7 @@ Exit 0 when everything conforms and no speed is suspicious or, with --check-thre
 """
 
 import argparse
+import math
 import subprocess
 import sys
 import time
@@ -29,11 +30,18 @@ def main() -> int:
     if reason := why_not_writable(given.out):
         print(f"mmrec.benchmarks: --out: {reason}", file=sys.stderr)
         return 2
+    if given.budget is not None and not ENDING < given.budget < math.inf:
+        print(f"mmrec.benchmarks: --budget: {given.budget:g} is no time in which anything can be timed; expected more than "
+              f"{ENDING:g} seconds, which loading the frameworks and writing the page take", file=sys.stderr)  # fmt: skip
+        return 2
     here = subjects_here()
     subjects = given.subject or here
-    if not subjects or not set(subjects) <= set(here):
-        found = f"here are {', '.join(here)}" if here else "none of the implementations can be loaded here"
-        print(f"mmrec.benchmarks: {', '.join(subjects) or 'nothing'} to be timed: {found}", file=sys.stderr)
+    if not here:
+        print("mmrec.benchmarks: none of the implementations can be loaded here", file=sys.stderr)
+        return 2
+    if unknown := [name for name in subjects if name not in here]:
+        found = f"cannot be timed here; here are {', '.join(here)}"
+        print(f"mmrec.benchmarks: --subject: {', '.join(unknown)} {found}", file=sys.stderr)
         return 2
     result_path, timings_path = given.out / "result.json", given.out / "benchmarks.json"
     for path in (result_path, timings_path):  # whatever happens below, no old file passes for a new one
@@ -46,14 +54,21 @@ def main() -> int:
     chosen = [] if given.no_scaling else ["--scaling"]
     chosen += [f"--implementation={name}" for name in given.subject]
     if given.budget is not None:
-        chosen.append(f"--budget={max(0.0, given.budget - (time.monotonic() - began) - ENDING):.0f}")
+        left = given.budget - (time.monotonic() - began) - ENDING
+        if left < 1:
+            print(f"mmrec.benchmarks: --budget: judging left none of the {given.budget:g} s, so nothing was timed; give it more, "
+                  f"or judge less (--profile quick, --subject)", file=sys.stderr)  # fmt: skip
+            return 1
+        chosen.append(f"--budget={left:.0f}")
     timed = run("pytest", *plugin.arguments(), "-q", str(HERE / "test_speed.py"), f"--result={result_path}",
                 f"--timings={timings_path}", *chosen, *pytest_arguments)  # fmt: skip
-    if timings_path.is_file():
-        times = timings.read(timings_path)
-        write_report(result.read(result_path), given.out / "report.html", times)
-        (given.out / "benchmarks.md").write_text(markdown_of(times))
-        print(f"report  {given.out / 'report.html'}\ntable   {given.out / 'benchmarks.md'}")
+    if not timings_path.is_file():
+        print("mmrec.benchmarks: nothing was timed, for the reasons above", file=sys.stderr)
+        return 1
+    times = timings.read(timings_path)
+    write_report(result.read(result_path), given.out / "report.html", times)
+    (given.out / "benchmarks.md").write_text(markdown_of(times))
+    print(f"report  {given.out / 'report.html'}\ntable   {given.out / 'benchmarks.md'}")
     return 0 if judged == timed == 0 else 1
 
 

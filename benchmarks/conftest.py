@@ -31,7 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
     from mmrec.benchmarks.run import Run
 
     option = config.option
-    config.stash[RUN] = Run(budget=getattr(option, "mmrec_budget", None))
+    budget = getattr(option, "mmrec_budget", None)
+    if budget is not None and not budget >= 0:
+        raise pytest.UsageError(f"--budget: {budget:g} is not a number of seconds, 0 or more")
+    config.stash[RUN] = Run(budget=budget)
     if not (getattr(option, "benchmark_compare", None) or getattr(option, "benchmark_histogram", None)):
         option.benchmark_quiet = True  # one table is enough; pytest-benchmark's is the one that compares runs
 

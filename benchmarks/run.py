@@ -35,6 +35,7 @@ class Run:
     rows: list[Row] = field(default_factory=list)
     untimed: list[Row] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    spent: str = ""  # that the budget was, once a case was left out for it
     compilations: Compilations = field(default_factory=Compilations)
     compiled_late: list[tuple[Case, str, float]] = field(default_factory=list)  # where it was timed: kernel, seconds
 
@@ -73,8 +74,10 @@ class Run:
     def _out_of_time(self, device: Device) -> str:
         budget = self.seconds(device)
         self.began = time.monotonic() if self.began is None else self.began
-        spent = time.monotonic() - self.began > budget
-        return f"not timed: the run's {budget:g} s were spent (--budget gives it more)" if spent else ""
+        if time.monotonic() - self.began <= budget:
+            return ""
+        self.spent = f"the run's {budget:g} s were spent"
+        return f"not timed: {self.spent} (--budget gives it more)"
 
     def add(
         self, case: Case, device: Device, seconds: float, judged: Judgement, host_seconds: float | None = None
@@ -91,7 +94,10 @@ class Run:
         return row
 
     def conclude(self, check_thresholds: bool) -> None:
-        """Impossible speeds are problems of every run, missed thresholds of one that checks them."""
+        """A budget that sufficed for nothing and impossible speeds are problems of every run, missed thresholds of one that
+        checks them."""
+        if self.spent and not self.rows:
+            self.problems.append(f"nothing was timed: {self.spent} before the first case")
         self.problems += [f"suspicious: {line}" for line in thresholds.suspicious(self.rows)]
         if check_thresholds and self.device is not None:
             expected = thresholds.read().get(self.device.kind, {})

@@ -249,12 +249,10 @@ def spec_show(
         console.print(Text(f"no {result}: run `mmrec verify` to see where each subject stands", "dim"))
         return
     console.rule(f"where each subject stands ({result})", align="left")
-    from mmrec.conformance.summary import cell_text
+    from mmrec.conformance.standing import standing
 
-    document = load_result(result)
-    for subject in document["subjects"]:
-        cell = [r for r in document["records"] if r["subject"] == subject and clause in r["clauses"]]
-        console.print(Text.assemble(f"  {subject}: ", cell_text(cell)))
+    for stands in standing(found, load_result(result)):
+        console.print(stands)
 
 
 @spec_app.command("coverage")

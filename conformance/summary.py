@@ -90,7 +90,10 @@ def print_conclusion(document: dict[str, Any], console: Console) -> None:
         judged = [r for r in records if not r["left_out"] and r["verdict"] != "NOT_IMPLEMENTED"]
         failed = [r for r in judged if r["verdict"] not in ("CONFORMS", "WAIVED")]
         examples = sum(r["examples"] for r in judged)
-        missing = sorted({r["op"] for r in records if r["verdict"] == "NOT_IMPLEMENTED"})
+        absent = [r for r in records if r["verdict"] == "NOT_IMPLEMENTED"]
+        offered = {r["op"] for r in records if r not in absent}
+        missing = sorted({r["op"] for r in absent} - offered)
+        forward_only = sorted({r["op"] for r in absent} & offered)
         left_out = sorted({r["left_out"] for r in records if r["left_out"]})
         verdict = Text("conforms", "bold green") if judged and not failed else Text("does not conform", "bold red")
         if not judged:
@@ -103,11 +106,15 @@ def print_conclusion(document: dict[str, Any], console: Console) -> None:
         )
         if missing:
             console.print(f"  not implemented: {', '.join(missing)}", style="dim", soft_wrap=True)
+        if forward_only:
+            console.print(
+                f"  gradients not offered, so not judged: {', '.join(forward_only)}", style="dim", soft_wrap=True
+            )
         if interpreted := how_far_interpreted(document, subject):
             console.print(f"  {interpreted}", style="dim", soft_wrap=True)
         for reason in left_out:
-            console.print(f"  not run: {sum(r['left_out'] == reason for r in records)} checks: {reason}",
-                          style="dim", soft_wrap=True)  # fmt: skip
+            count = sum(r["left_out"] == reason for r in records)
+            console.print(f"  not run: {count} check{'s' * (count != 1)}: {reason}", style="dim", soft_wrap=True)
 
 
 def how_far_interpreted(document: dict[str, Any], subject: str) -> str:

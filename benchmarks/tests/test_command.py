@@ -67,6 +67,34 @@ def test_what_judging_takes_of_a_budget_is_not_left_for_timing(monkeypatch, chil
     assert f"--budget={500 - 100 - command.ENDING:.0f}" in timed_with(calls)
 
 
+@pytest.mark.parametrize("budget", ["-1", "0", "30", "nan", "inf"])
+def test_a_budget_in_which_nothing_can_be_timed_is_refused_before_anything_is_judged(
+    monkeypatch, children, capsys, budget
+):
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:2], f"--budget={budget}"])
+
+    assert command.main() == 2 and not children[0]
+    assert f"--budget: {budget} is no time" in capsys.readouterr().err
+
+
+def test_a_budget_that_judging_spends_is_an_error(monkeypatch, children, capsys):
+    clock = iter([1000.0, 1490.0])
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:2], "--budget", "500"])
+
+    assert command.main() == 1
+    assert [module for module, _ in children[0]] == ["mmrec.conformance"]
+    assert "--budget: judging left none of the 500 s" in capsys.readouterr().err
+
+
+def test_a_run_in_which_nothing_was_timed_is_an_error(monkeypatch, children, tmp_path, capsys):
+    judge = command.run
+    monkeypatch.setattr(command, "run", lambda module, *rest: judge(module, *rest) if module != "pytest" else 0)
+
+    assert command.main() == 1
+    assert "nothing was timed" in capsys.readouterr().err
+
+
 def test_without_a_budget_the_device_s_own_holds(children):
     calls, _ = children
 
@@ -84,7 +112,7 @@ def test_one_subject_is_judged_and_timed_and_an_unknown_one_refused(monkeypatch,
 
     monkeypatch.setattr(sys, "argv", [*sys.argv[:2], "--subject", "nobody"])
     assert command.main() == 2
-    assert "nobody to be timed: here are torch, jax" in capsys.readouterr().err
+    assert "--subject: nobody cannot be timed here; here are torch, jax" in capsys.readouterr().err
 
 
 def test_a_place_where_nothing_can_be_written_is_refused_before_anything_is_judged(

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmrec.benchmarks import measurement, run, work
+from mmrec.benchmarks import conftest, measurement, run, work
 from mmrec.benchmarks.cases import Case, Lengths
 from mmrec.benchmarks.device import Device
 from mmrec.benchmarks.document import document_of
@@ -53,6 +53,25 @@ def test_a_spent_budget_leaves_out_the_rest():
 
     with pytest.raises(Excused, match="the run's 60 s were spent"):
         spent.source(CASE, GPU, PASSED)
+
+
+def test_a_budget_that_is_spent_before_anything_is_timed_is_a_problem():
+    spent, enough = Run(budget=60.0, began=-1e9), Run(budget=60.0, began=-1e9)
+    for one in (spent, enough):
+        if one is enough:
+            one.add(CASE, GPU, 1e-3, PASSED)
+        with pytest.raises(Excused):
+            one.source(CASE, GPU, PASSED)
+        one.conclude(check_thresholds=False)
+
+    assert spent.problems == ["nothing was timed: the run's 60 s were spent before the first case"]
+    assert enough.problems == []
+
+
+@pytest.mark.parametrize("budget", [-1.0, float("nan")])
+def test_a_budget_that_is_no_time_is_refused(budget):
+    with pytest.raises(pytest.UsageError, match=r"--budget: .* is not a number of seconds"):
+        conftest.pytest_configure(SimpleNamespace(option=SimpleNamespace(mmrec_budget=budget)))
 
 
 def test_a_long_loop_is_timed_over_a_few_steps_first(monkeypatch):

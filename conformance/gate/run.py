@@ -57,7 +57,7 @@ def run(call: Call, say: Say = lambda text: None) -> Findings:
         for place, one in enumerate(findings.touched):
             if one.ops:
                 say(f"judging {one.name}: {', '.join(one.ops)}")
-                findings.verdicts += judge(one, now.children, Path(folder, str(place)), call.dtypes)
+                findings.verdicts += judge(one, now.children, before.children, Path(folder, str(place)), call.dtypes)
         weigh_kernels(call, root, now, before, findings, say)
         if call.bench:
             time_subjects(call, now, before, findings, say)

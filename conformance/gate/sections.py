@@ -7,7 +7,7 @@ from mmrec.conformance.gate.compiling import triton_version
 from mmrec.conformance.gate.figures import SHOWN, Row
 from mmrec.conformance.gate.findings import Findings
 from mmrec.conformance.gate.race import CONFIDENCE, NOISE, Ratio
-from mmrec.conformance.gate.touched import clauses_of
+from mmrec.spec import clauses
 
 MOST_FILES, MOST_REASONS = 12, 8
 TITLES = {"per_turn": "per turn", "resident": "resident warps"}  # of figures, where the name is not enough
@@ -51,9 +51,9 @@ def changes(findings: Findings) -> Section:
     if others:
         what = "nothing of what can be loaded" if findings.broken else "nothing that computes"
         shown.lines.append(f"reach {what}: {shortened(others)}")
-    ops = list(dict.fromkeys(op for one in findings.touched for op in one.ops))
-    if ops:
-        shown.lines.append(f"clauses: {', '.join(clauses_of(ops))}")
+    judged = {clause for verdict in findings.verdicts for clause in verdict.clauses}
+    if judged:
+        shown.lines.append(f"clauses judged: {', '.join(clause for clause in clauses() if clause in judged)}")
     return shown
 
 
@@ -68,10 +68,12 @@ def conformance(findings: Findings) -> Section:
         ]:
             passed, checks = sum(one.passed for one in group), sum(one.checks for one in group)
             budget = max(one.budget for one in group)
-            if group is not good:
+            new = any(one.failures for one in group)
+            if new:
                 shown.failed.add(len(shown.cells))
+            verdict = "FAILS" if new else "conforms" if group is good else "fails as the base does"
             shown.cells.append((subject, ops, f"{passed} of {checks}", str(sum(one.examples for one in group)),
-                                percent(budget), "conforms" if group is good else "FAILS"))  # fmt: skip
+                                percent(budget), verdict))  # fmt: skip
     return shown
 
 
@@ -129,17 +131,32 @@ def speed_cells(ratio: Ratio) -> tuple[str, ...]:
 
 def conclusion(findings: Findings) -> Section:
     failures = list(findings.failures())
-    if not failures:
-        looked = "nothing that computes was touched" if not findings.touched else "nothing stands against the change"
-        return Section(f"PASS: {looked} ({findings.seconds:.0f} s)")
-    parts = ", ".join(dict.fromkeys(part for part, _ in failures))
-    shown = Section(f"FAIL: {parts} ({findings.seconds:.0f} s)")
-    for part, why in failures[:MOST_REASONS]:
-        first, *more = why.splitlines()
-        shown.lines += [f"{part}: {first}", *(f"  {line}" for line in more)]
-    if len(failures) > MOST_REASONS:
-        shown.lines.append(f"and {len(failures) - MOST_REASONS} more")
+    old = [f"{one.subject}, {one.op}: {failure}" for one in findings.verdicts for failure in one.also_at_base]
+    checks = "1 check fails" if len(old) == 1 else f"{len(old)} checks fail"
+    if failures:
+        said = f"FAIL: {', '.join(dict.fromkeys(part for part, _ in failures))}"
+    elif old:
+        said = f"PASS: nothing new stands against the change; {checks} as at the base"
+    else:
+        said = (
+            f"PASS: {'nothing stands against the change' if findings.touched else 'nothing that computes was touched'}"
+        )
+    shown = Section(f"{said} ({findings.seconds:.0f} s)", lines=listed([f"{part}: {why}" for part, why in failures]))
+    if old:
+        shown.lines.append(
+            f"{checks} at the base, too: not held against the change; what a failing check hides is not seen"
+        )
+        shown.lines += listed([f"also at the base: {why}" for why in old])
     return shown
+
+
+def listed(reasons: list[str]) -> list[str]:
+    """The first few, those of many lines indented, and how many more."""
+    lines = []
+    for reason in reasons[:MOST_REASONS]:
+        first, *more = reason.splitlines()
+        lines += [first, *(f"  {line}" for line in more)]
+    return lines + [f"and {len(reasons) - MOST_REASONS} more"] * (len(reasons) > MOST_REASONS)
 
 
 def percent(budget: float) -> str:

@@ -80,10 +80,3 @@ def judge_files(imports: Imports) -> set[str]:
 def row_files(op: str, imports: Imports) -> set[str]:
     """The op's row, from which its reference and its bound are imported."""
     return imports.by_name.get(f"{all_ops.__module__}.{op}", set())
-
-
-def clauses_of(ops: Iterable[str]) -> list[str]:
-    """The clauses that judging the ops shows, each once, as their rows name them."""
-    rows = [all_ops()[op] for op in ops]
-    named = [c for row in rows for c in (*row.clauses, *row.adjoint_clauses, *(p.clause for p in row.properties))]
-    return list(dict.fromkeys(named))

@@ -44,8 +44,24 @@ class Change:
 
 def compare(old: Document, new: Document) -> list[Change]:
     """Every difference that matters, in the order of ``KINDS``; nothing between equal documents."""
+    if renamed := other_name(old, new):
+        old = with_name(old, *renamed)
     changes = [*_verdicts(old, new), *_claims(old, new), *_texts(old, new), *_conditions(old, new)]
     return sorted(changes, key=lambda change: list(KINDS).index(change.kind))
+
+
+def other_name(old: Document, new: Document) -> tuple[str, str] | None:
+    """The subject that each document has and the other has not, where it is one in each: the same under another name."""
+    gone = [name for name in old["subjects"] if name not in new["subjects"]]
+    come = [name for name in new["subjects"] if name not in old["subjects"]]
+    return (gone[0], come[0]) if len(gone) == len(come) == 1 else None
+
+
+def with_name(document: Document, name: str, other: str) -> Document:
+    """The document with one of its subjects under another name."""
+    subjects = {other if subject == name else subject: about for subject, about in document["subjects"].items()}
+    records = [r | {"subject": other} if r["subject"] == name else r for r in document["records"]]
+    return document | {"subjects": subjects, "records": records}
 
 
 def print_difference(old: Document, new: Document, console: Console | None = None) -> bool:
@@ -55,6 +71,11 @@ def print_difference(old: Document, new: Document, console: Console | None = Non
     for name, document in (("old", old), ("new", new)):
         about = f"{', '.join(document['subjects'])}, profile {document['profile']}, seed {document['seed']}"
         console.print(Text(f"{name}  {document['created']}, {about}", "dim"), soft_wrap=True)
+    if renamed := other_name(old, new):
+        was, now = renamed
+        console.print(
+            Text(f"{was} is only in the old file, {now} only in the new one: compared as one subject"), soft_wrap=True
+        )
     if not changes:
         console.print("no difference")
     for kind, title in KINDS.items():

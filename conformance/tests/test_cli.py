@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from mmrec.conformance.cli import app
 from mmrec.conformance.result import suite_version
+from mmrec.conformance.tests.test_report import document_of, record
 from mmrec.spec import clauses
 
 runner = CliRunner()
@@ -67,6 +68,25 @@ def test_in_a_pipe_every_clause_of_the_spec_is_one_line():
 def test_which_version_it_is():
     told = runner.invoke(app, ["--version"])
     assert told.exit_code == 0 and told.stdout == f"mmrec {suite_version()}\n"
+
+
+@pytest.mark.parametrize(
+    ("clause", "said"),
+    [
+        ("REC-1", "mine: ok 31 %"),
+        ("MDI-1", "mine: not judged in this run"),
+        ("REC-PAR-1", "No check of the judge bears REC-PAR-1: it is shown by the tests above."),
+        ("REC-PAR-2", "is held to REC-1"),
+        ("REC-PAR-3", "mine: ok 31 %"),
+        ("NUM-1", "NUM-1: it is shown by the tests above."),
+    ],
+)
+def test_where_a_subject_stands_is_always_said(tmp_path, clause, said):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(document_of([record("mine", "gated_recurrence", clauses=["REC-1"])])))
+    shown = runner.invoke(app, ["spec", "show", clause, "--result", str(path)])
+    stands = shown.stdout.partition("where each subject stands")[2]
+    assert said in " ".join(stands.split())
 
 
 def test_a_tree_that_is_not_installed_says_so_in_its_results(monkeypatch):

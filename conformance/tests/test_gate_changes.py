@@ -13,6 +13,7 @@ from mmrec.conformance.gate.findings import Findings
 from mmrec.conformance.gate.offers import offers
 from mmrec.conformance.gate.revisions import Change, change_since, checkout, repository_of, tree_at
 from mmrec.conformance.gate.run import Call, has_gpu, revision, rewrite_figures, run, weigh_kernels
+from mmrec.conformance.gate.sections import sections
 from mmrec.conformance.gate.touched import touched_by
 
 HERE = Path(__file__).resolve().parent
@@ -68,6 +69,37 @@ def test_a_wrong_carry_at_a_block_edge_fails_by_its_clauses(project):
     assert {part for part, _ in failures} == {"conformance"}
     assert any("OUT_OF_BOUND MDI-1" in why for _, why in failures)
     assert any("OUT_OF_BOUND ADJ-4" in why for _, why in failures)
+
+
+UNCHECKED = """
+import numpy as np
+
+def linear_recurrence(a, b, h0):
+    h, states = h0, []
+    for t in range(a.shape[1]):
+        h = a[:, t] * h + b[:, t]
+        states.append(h)
+    return np.stack(states, axis=1) if states else b.copy()
+
+SUBJECT = {"name": "unchecked", "framework": "numpy", "ops": {"linear_recurrence": linear_recurrence}}
+"""
+
+
+@pytest.mark.parametrize(("sign", "new"), [("+", []), ("-", ["MDI-1"])])
+def test_what_failed_at_the_base_is_told_and_only_what_is_new_fails(project, sign, new):
+    (project / "mine.py").write_text(UNCHECKED)
+    git(project, "add", "-A")
+    git(project, "commit", "-q", "-m", "mine")
+    (project / "mine.py").write_text(UNCHECKED.replace("+ b[:, t]", f"{sign} b[:, t]  # a comment"))
+    findings = run(Call(base="main", subjects=("mine.py",), dtypes=("float32",), place=project))
+    (verdict,) = findings.verdicts
+    assert ["CONV-9" in failure for failure in verdict.also_at_base] == [True]
+    assert not any("CONV-9" in failure for failure in verdict.failures) and bool(verdict.failures) == bool(new)
+    assert all(any(clause in failure for failure in verdict.failures) for clause in new)
+    changed, *_, conclusion = sections(findings)
+    assert conclusion.title.startswith("FAIL: conformance" if new else "PASS: nothing new stands against")
+    assert any("1 check fails at the base, too" in line for line in conclusion.lines)
+    assert any({"CONV-9", "MDI-1"} <= set(line.removeprefix("clauses judged: ").split(", ")) for line in changed.lines)
 
 
 # ---- what the subjects offer --------------------------------------------------------------------

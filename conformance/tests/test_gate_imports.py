@@ -8,7 +8,7 @@ from mmrec.conformance.gate.children import Located
 from mmrec.conformance.gate.imports import Imports
 from mmrec.conformance.gate.offers import Offer
 from mmrec.conformance.gate.revisions import Tree
-from mmrec.conformance.gate.touched import clauses_of, touched_by
+from mmrec.conformance.gate.touched import touched_by
 
 HERE = Path(__file__).resolve()
 
@@ -125,8 +125,3 @@ def test_the_judge_reaches_every_op(house, file):
 )
 def test_what_computes_nothing_reaches_nothing(house, file):
     assert not reached_ops(house, file).ops
-
-
-def test_clauses_are_those_of_the_rows():
-    assert {"MDI-1", "ADJ-4", "MDI-13"} <= set(clauses_of(["linear_recurrence"]))
-    assert "MDI-1" not in clauses_of(["decay_gate"])

@@ -115,9 +115,9 @@ def test_what_the_time_does_not_reach_is_counted_and_the_rest_named_while_it_is_
 
 
 def record(verdict="CONFORMS", **changes):
-    return {"check": "every_value", "clauses": ["MDI-1"], "dtype": "float32", "verdict": verdict, "budget": 0.5,
-            "examples": 3, "left_out": "", "replay": "mmrec verify x --replay y", "worst": {"message": "is 1, exact 2"},
-            **changes}  # fmt: skip
+    return {"check": "every_value", "clauses": ["MDI-1"], "op": "linear_recurrence", "dtype": "float32",
+            "verdict": verdict, "budget": 0.5, "examples": 3, "left_out": "", "replay": "mmrec verify x --replay y",
+            "worst": {"message": "is 1, exact 2"}, **changes}  # fmt: skip
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def drawn(findings, tmp_path):
 
 
 def test_a_page_without_failures_passes(findings, tmp_path):
-    findings.verdicts = [verdict_of("mine", "linear_recurrence", [record(), record(left_out="too long")], "")]
+    findings.verdicts = [verdict_of("mine", "linear_recurrence", [record(), record(left_out="too long")], "", ())]
     text, markdown = drawn(findings, tmp_path)
     assert not list(findings.failures())
     assert "PASS" in text and "1 of 1" in text and "reach nothing that computes: README.md" in text
@@ -144,7 +144,7 @@ def test_a_page_without_failures_passes(findings, tmp_path):
 
 
 def test_every_kind_of_failure_is_named_on_the_page(findings, tmp_path):
-    findings.verdicts = [verdict_of("mine", "linear_recurrence", [record("OUT_OF_BOUND", budget="inf")], "")]
+    findings.verdicts = [verdict_of("mine", "linear_recurrence", [record("OUT_OF_BOUND", budget="inf")], "", ())]
     heavy = {
         "registers": 9,
         "spills": 3,
@@ -165,8 +165,8 @@ def test_every_kind_of_failure_is_named_on_the_page(findings, tmp_path):
 
 
 def test_nothing_judged_is_no_pass():
-    assert not verdict_of("mine", "decay_gate", [], "").conforms
-    assert verdict_of("mine", "decay_gate", [record()], "the judge ended with exit code 1").failures
+    assert not verdict_of("mine", "decay_gate", [], "", ()).conforms
+    assert verdict_of("mine", "decay_gate", [record()], "the judge ended with exit code 1", ()).failures
 
 
 def test_noise_races_the_tree_against_itself_and_shows_what_it_could_not(monkeypatch, tmp_path, capsys):

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mmrec.conformance import result, test_gradients, test_long, test_values
 from mmrec.conformance.report import render, write_report
-from mmrec.conformance.report.difference import compare, print_difference
+from mmrec.conformance.report.difference import compare, print_difference, with_name
 from mmrec.conformance.report.figures import DRAWN
 
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>\"&{{ 7 * 7 }}"
@@ -261,6 +261,21 @@ def test_a_regression_is_found_and_told_first(document):
     assert regressed
     assert "31\u00a0% → OUT OF BOUND 3.5\u00a0×" in text
     assert worse["records"][0]["replay"] in text
+
+
+def test_a_regression_is_found_behind_another_name(document):
+    old, new = with_name(document, "torch", "mine 0.3"), with_name(document, "torch", "mine 0.4")
+    new["records"][0] = failing(new["records"][0])
+    assert kinds(old, new) == ["regression"]
+    regressed, text = printed(old, new)
+    assert regressed and "mine 0.3 is only in the old file, mine 0.4 only in the new one" in " ".join(text.split())
+
+
+def test_which_of_two_new_names_an_old_one_became_is_not_guessed(document):
+    new = with_name(with_name(document, "torch", "mine 0.4"), "jax", "theirs")
+    old = {**document, "records": [r for r in document["records"] if r["subject"] == "torch"],
+           "subjects": {"torch": document["subjects"]["torch"]}}  # fmt: skip
+    assert set(kinds(old, new)) == {"no longer judged", "newly judged"}
 
 
 def test_an_op_that_is_gone_is_a_regression(document):
