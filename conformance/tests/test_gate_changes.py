@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from mmrec.conformance.cli import app
 from mmrec.conformance.gate import WrongCall
 from mmrec.conformance.gate.findings import Findings
+from mmrec.conformance.gate.judged import failure_of, verdict_of
 from mmrec.conformance.gate.offers import offers
 from mmrec.conformance.gate.revisions import Change, change_since, checkout, repository_of, tree_at
 from mmrec.conformance.gate.run import Call, has_gpu, revision, rewrite_figures, run, weigh_kernels
@@ -218,3 +219,11 @@ def test_a_wrong_call_is_refused_in_one_line(project, monkeypatch, arguments, na
 def test_no_repository_is_refused(tmp_path):
     with pytest.raises(WrongCall, match="is not in a git repository"):
         repository_of(tmp_path)
+
+
+@pytest.mark.parametrize(("budget", "held_against_it"), [(40.0, True), ("inf", False)])
+def test_a_result_that_missed_its_bound_before_may_miss_it_by_more(budget, held_against_it):
+    failing = {"op": "linear_recurrence", "dtype": "float32", "check": "c", "verdict": "OUT_OF_BOUND", "left_out": "", "budget": budget,
+               "examples": 1, "clauses": ["MDI-1"], "worst": {}, "replay": ""}  # fmt: skip
+    verdict = verdict_of("mine", "linear_recurrence", [failing], "", {failure_of(failing)})
+    assert bool(verdict.failures) is held_against_it and bool(verdict.also_at_base) is not held_against_it
