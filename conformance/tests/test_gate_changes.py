@@ -223,7 +223,9 @@ def test_no_repository_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("budget", "held_against_it"), [(40.0, True), ("inf", False)])
 def test_a_result_that_missed_its_bound_before_may_miss_it_by_more(budget, held_against_it):
-    failing = {"op": "linear_recurrence", "dtype": "float32", "check": "c", "verdict": "OUT_OF_BOUND", "left_out": "", "budget": budget,
-               "examples": 1, "clauses": ["MDI-1"], "worst": {}, "replay": ""}  # fmt: skip
+    failing = {
+        "op": "linear_recurrence", "dtype": "float32", "check": "c", "verdict": "OUT_OF_BOUND", "left_out": "",
+        "budget": budget, "examples": 1, "clauses": ["MDI-1"], "worst": {}, "replay": "",
+    }  # fmt: skip
     verdict = verdict_of("mine", "linear_recurrence", [failing], "", {failure_of(failing)})
     assert bool(verdict.failures) is held_against_it and bool(verdict.also_at_base) is not held_against_it
