@@ -26,7 +26,7 @@ OVERHEAD = 80  # rows that a step could take in the time that is not their produ
 WALK = 47  # what a step of a single row takes beside these, as matrix times vector (measured)
 ROUGH = 2.0**-8  # how near the rough steps come: their operands are that rough
 AMPLIFIED = 2.0**-6  # or not even so near, if what they round lasts; what is chaotic stays much farther apart
-MOST_ROUGH_PASSES = 6
+MOST_ROUGH_PASSES, IF_NOT_PROMISING = 6, 2
 STALLED = 1 / 8  # of the rows; fewer that meet in a pass are too few
 MET = 2.0**-14  # so much nearer come rows beyond their chunks, first with rough steps and then until they meet
 
@@ -104,6 +104,7 @@ class Solver:
             return torch.cat([self.initial[None], rows.carry.view(begun.shape)[:-1]])
         rows = self._rows(begun.clone(), kept=0, parts=1)
         borders, before = Borders(self.initial, begun, self.factor), math.inf
+        most = MOST_ROUGH_PASSES if self.promising else IF_NOT_PROMISING
         while True:
             self._advance(rows, 0, self.chunk, 0)
             mismatch = borders.compare(rows.carry, rows.live)
@@ -115,7 +116,7 @@ class Solver:
             comes_nearer = mismatch.size < before / 2
             if not comes_nearer and mismatch.size <= AMPLIFIED:
                 self.found = []
-            if not comes_nearer or len(self.found) == MOST_ROUGH_PASSES:
+            if not comes_nearer or len(self.found) == most:
                 return borders.begun
             before = mismatch.size
             rows.live.fill_(1)
