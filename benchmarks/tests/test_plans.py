@@ -84,7 +84,9 @@ def test_the_reason_of_a_missing_subject_is_what_its_loading_said(monkeypatch):
     monkeypatch.setitem(BUILT_IN, "nobody", "mmrec.impls.nobody_ops")
     implementations.cache_clear()
 
-    assert "nobody: cannot be imported: No module named 'mmrec.impls.nobody_ops'" in module.missing_here("nobody", "cpu")
+    assert "nobody: cannot be imported: No module named 'mmrec.impls.nobody_ops'" in module.missing_here(
+        "nobody", "cpu"
+    )
     implementations.cache_clear()
 
 
