@@ -1,7 +1,7 @@
 """Where a chunk that was run again meets what is stored: which of the stored states may stand (REC-PAR-2).
 
 Parallel    one program per row
-Memory      touches two steps of each chunk
+Memory      touches a few steps of each chunk, those over which a splice may be spread
 Precision   float32; the step before is one fused multiply-add, see below
 
 Of each row this judges steps that follow each other, t, t + 1, ..., of which the new states x are known. If the row is
