@@ -16,6 +16,7 @@ from mmrec.conformance.gate.revisions import Change, change_since, checkout, rep
 from mmrec.conformance.gate.run import Call, has_gpu, revision, rewrite_figures, run, weigh_kernels
 from mmrec.conformance.gate.sections import sections
 from mmrec.conformance.gate.touched import touched_by
+from mmrec.conformance.tests.test_forward_only import NUMPY
 
 HERE = Path(__file__).resolve().parent
 pytestmark = pytest.mark.skipif(
@@ -72,18 +73,7 @@ def test_a_wrong_carry_at_a_block_edge_fails_by_its_clauses(project):
     assert any("OUT_OF_BOUND ADJ-4" in why for _, why in failures)
 
 
-UNCHECKED = """
-import numpy as np
-
-def linear_recurrence(a, b, h0):
-    h, states = h0, []
-    for t in range(a.shape[1]):
-        h = a[:, t] * h + b[:, t]
-        states.append(h)
-    return np.stack(states, axis=1) if states else b.copy()
-
-SUBJECT = {"name": "unchecked", "framework": "numpy", "ops": {"linear_recurrence": linear_recurrence}}
-"""
+UNCHECKED = NUMPY.replace('"mine"', '"unchecked"')
 
 
 @pytest.mark.parametrize(("sign", "new"), [("+", []), ("-", ["MDI-1"])])
