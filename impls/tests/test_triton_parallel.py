@@ -222,22 +222,35 @@ def test_rec_par_2_no_step_is_one_of_two_splices():
 
 @pytest.mark.parametrize(
     ("name", "spliced"),
-    (("as it is", True), ("a sign of zero", False), ("nothing is added", False), ("infinite", False), ("tiny", False)),
+    (
+        ("as it is", True),
+        ("a sign of zero", False),
+        ("nothing is added", False),
+        ("infinite", False),
+        ("infinite, backwards", False),
+        ("tiny", False),
+        ("heavy", False),
+    ),
 )
 def test_rec_par_2_what_may_not_stand(name, spliced):
     """One of two channels differs from what is stored, by less than the rounding of gamma times 1.25."""
     z, gamma = torch.ones((1, 6, 2), device=DEVICE), torch.full((1, 6, 2), 0.9, device=DEVICE)
     weight, tolerance, state, stored = torch.zeros((2, 2), device=DEVICE), 1.0, 0.75, 0.75 + UNIT
+    slope = torch.ones_like(z) if name == "infinite, backwards" else None
     if name == "a sign of zero":
         state, stored, tolerance = 0.0, -0.0, 0.0  # the exact mode tells them apart
     if name == "nothing is added":
         z.zero_()  # one rounding only, which the step has used
     if name == "infinite":
         stored = torch.inf
+    if name == "infinite, backwards":  # all that is granted is infinite, too
+        state, stored, weight = torch.inf, 1.0, torch.full_like(weight, 0.25)
+    if name == "heavy":  # no step is linear in logits that change by hundreds
+        stored, weight = 0.76, torch.full_like(weight, 2.0**34)
     if name == "tiny":  # the square of the difference underflows; what is made of it does not
         state, stored, weight = 1e-23, 0.0, torch.full_like(weight, 1e19)
         z[:, :, 0] = 0.0
-    cell = Cell(z, gamma, None, weight, torch.zeros(2, device=DEVICE))
+    cell = Cell(z, gamma, slope, weight, torch.zeros(2, device=DEVICE))
     out, rows = torch.ones((1, 6, 2), device=DEVICE), Rows(cell, torch.ones((1, 2), device=DEVICE), 6, kept=3)
     rows.previous[:], rows.previous[0, :, 0], rows.reached = 1.0, 1.25, 4
     rows.logits.zero_()
